@@ -1,0 +1,1 @@
+"""Model packs: what ships, what can be pulled, and the recipes that made what ships."""

@@ -1,0 +1,63 @@
+"""What the trail may hold: codes, counts and commitments; never a name, a score or a vector."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from facekeep.errors import CODES, AuditError
+
+OK = "ok"
+
+# Event code -> the details it may carry. A closed list: what is not here cannot be logged, not even by mistake.
+EVENTS: Final[dict[str, frozenset[str]]] = {
+    "vault.created": frozenset({"provider"}),
+    "key.rotated": frozenset({"epoch"}),
+    "model.activated": frozenset({"contract", "detector", "embedder", "pad"}),
+    "consent.given": frozenset({"record", "purposes", "until"}),
+    "consent.renewed": frozenset({"record", "purposes", "until"}),
+    "consent.refused": frozenset({"record", "purposes"}),
+    "consent.withdrawn": frozenset({"record", "purposes"}),
+    "template.created": frozenset({"reference", "contract", "frames", "quality"}),
+    "verification": frozenset({"match", "fmr", "references"}),
+    "identification": frozenset({"result", "fmr", "fpir", "gallery", "started", "ended", "database", "input"}),
+    "template.erased": frozenset({"references", "epoch"}),
+    "gallery.opened": frozenset({"templates"}),
+    "trail.verified": frozenset({"entries"}),
+}
+
+_TEXT = re.compile(r"[A-Za-z0-9._:/+,\- ]{0,128}")
+_COMMITMENT = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One thing that happened on the device.
+
+    Attributes:
+        code: one of `EVENTS`.
+        outcome: "ok" or the stable code of the error it ended in.
+        subject: commitment to the subject (64 hexadecimal digits; HMAC under a salt shredded on erasure), or None.
+        details: only the keys that `EVENTS` allows; short plain text, integers and booleans.
+
+    Raises:
+        AuditError: "audit.invalid_event".
+    """
+
+    code: str
+    outcome: str = OK
+    subject: str | None = None
+    details: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        allowed = EVENTS.get(self.code)
+        if allowed is None or (self.outcome != OK and self.outcome not in CODES):
+            raise AuditError("audit.invalid_event", "The event or its outcome is not one the trail knows.")
+        if self.subject is not None and not _COMMITMENT.fullmatch(self.subject):
+            raise AuditError("audit.invalid_event", "A subject appears in the trail as a commitment only.")
+        for key, value in self.details.items():
+            plain = isinstance(value, int) or (isinstance(value, str) and _TEXT.fullmatch(value) is not None)
+            if key not in allowed or not plain:
+                raise AuditError("audit.invalid_event", f"The event {self.code} cannot carry {key!r} with such a value.")

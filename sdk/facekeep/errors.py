@@ -1,0 +1,163 @@
+"""One tree of errors, each with a stable code.
+
+A code is what the audit trail records and what a program branches on; it is never reused for another meaning.
+Messages say what was expected, what was found and what to do. They never carry an image, a vector, a key or a name.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+CODES: Final[dict[str, str]] = {
+    # consent
+    "consent.none": "No consent record exists for this subject: never given, or erased.",
+    "consent.wrong_purpose": "Consent was given, but not for this purpose.",
+    "consent.not_yet_valid": "Consent begins in the future.",
+    "consent.expired": "Consent has ended.",
+    "consent.withdrawn": "Consent was withdrawn.",
+    "consent.refused": "The subject refused.",
+    "consent.wrong_subject": "The grant names another subject.",
+    "consent.corrupt": "A consent record does not verify.",
+    "consent.clock_set_back": "The clock stands earlier than the last recorded event.",
+    "consent.invalid_request": "The grant asked for is not valid (no purpose, no term, no notice).",
+    # acquisition
+    "acquisition.unreadable": "The picture is not one that can be decoded.",
+    "acquisition.too_large": "The picture has more pixels than the device accepts.",
+    "acquisition.too_small": "The picture has too few pixels to hold a face.",
+    "acquisition.invalid_frame": "The array is not an (H, W, 3) uint8 RGB frame.",
+    "acquisition.no_decoder": "No picture decoder is installed.",
+    "acquisition.camera": "The camera gave no frame.",
+    "acquisition.no_face": "No face was found.",
+    "acquisition.several_faces": "More than one face was found where one was expected.",
+    "acquisition.no_landmarks": "The detector gives no landmarks to align by.",
+    "acquisition.low_quality": "The face sample does not reach the quality floor.",
+    "acquisition.presentation_attack": "The sample was classified as a presentation attack.",
+    "acquisition.pad_undetermined": "Presentation attack detection could not decide.",
+    # enrolment
+    "enrolment.no_frames": "No frame was given.",
+    "enrolment.samples_disagree": "The frames do not show one and the same person.",
+    "enrolment.not_enrolled": "The subject has no template for this contract.",
+    # comparison
+    "comparison.non_match": "The probe does not match at the operating point asked for.",
+    "comparison.contract_mismatch": "Two embeddings come from different contracts and cannot be compared.",
+    "comparison.no_operating_point": "The model pack has no threshold for the error rate asked for.",
+    "comparison.empty_gallery": "There is no template to search.",
+    "comparison.invalid_embedding": "The embedder returned a vector that is not finite or has no length.",
+    # vault and keys
+    "vault.not_found": "There is no vault here.",
+    "vault.already_exists": "A vault exists here already.",
+    "vault.corrupt": "The vault does not verify.",
+    "vault.rolled_back": "The vault is older than the state the keystore remembers.",
+    "vault.newer_version": "The vault was written by a newer Facekeep.",
+    "vault.wrong_key": "The key does not open this vault.",
+    "vault.no_key": "No key was given, or the key provider cannot give one.",
+    "vault.insecure_key": "The key is readable by others or too weak.",
+    "vault.sealed": "An envelope does not open in this context.",
+    "vault.busy": "Another process holds the vault.",
+    "vault.read_only": "The vault cannot be written.",
+    "vault.disk_full": "The disk is full.",
+    "vault.io": "The operating system refused a read or a write.",
+    "vault.closed": "The vault is closed.",
+    "vault.invalid_identifier": "A subject identifier is empty, too long or not printable.",
+    # model packs and runtimes
+    "model.unknown_pack": "No pack of this name is known.",
+    "model.not_installed": "The pack is known but its files are not here.",
+    "model.invalid_manifest": "The manifest is not valid.",
+    "model.hash_mismatch": "A model file is not the one the manifest names.",
+    "model.download_failed": "The download did not complete.",
+    "model.not_permitted": "The pack's licence or training data is refused by the policy in force.",
+    "model.wrong_task": "The pack does another task.",
+    "model.runtime_missing": "The runtime that the build needs is not installed or does not work here.",
+    "model.invalid_model": "The runtime cannot load or run the model.",
+    # audit
+    "audit.broken_chain": "The audit trail was changed, reordered or cut.",
+    "audit.bad_signature": "The head of the audit trail is not signed by this device.",
+    "audit.truncated": "The audit trail is shorter than its signed head says.",
+    "audit.invalid_event": "The event is not one the trail may hold.",
+    # trust
+    "trust.bad_signature": "A signature does not verify.",
+    "trust.malformed": "A signed document is not well formed.",
+    # selftest
+    "selftest.leak": "Bytes derived from an image left memory unsealed.",
+    "selftest.failed": "The selftest could not complete.",
+}
+
+
+class FacekeepError(Exception):
+    """Root of every error that crosses Facekeep's interface.
+
+    Attributes:
+        code: stable identifier such as "consent.expired"; one of `CODES`.
+    """
+
+    branch: ClassVar[str] = ""
+
+    def __init__(self, code: str, message: str) -> None:
+        if code not in CODES or (self.branch and code.split(".", 1)[0] not in self.branch.split("|")):
+            raise ValueError(f"{code!r} is not a code of {type(self).__name__}")
+        super().__init__(message)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} [{self.code}]"
+
+    def __reduce__(self) -> tuple[type[FacekeepError], tuple[str, str]]:
+        return type(self), (self.code, self.args[0])
+
+
+class ConsentError(FacekeepError):
+    """No valid consent for what was asked; nothing was captured or computed."""
+
+    branch = "consent"
+
+
+class AcquisitionError(FacekeepError):
+    """A frame could not be turned into an admitted face sample (a failure to acquire, FTA)."""
+
+    branch = "acquisition"
+
+
+class EnrolmentError(FacekeepError):
+    """A subject could not be enrolled (a failure to enrol, FTE), or is not enrolled."""
+
+    branch = "enrolment"
+
+
+class ComparisonError(FacekeepError):
+    """A comparison could not be made or decided."""
+
+    branch = "comparison"
+
+
+class NonMatchError(ComparisonError):
+    """Raised by `require_match` when the decision is a non-match."""
+
+
+class VaultError(FacekeepError):
+    """Storage or keys: nothing was opened or written."""
+
+    branch = "vault"
+
+
+class ModelError(FacekeepError):
+    """A model pack or a runtime cannot be used."""
+
+    branch = "model"
+
+
+class AuditError(FacekeepError):
+    """The audit trail does not verify."""
+
+    branch = "audit"
+
+
+class TrustError(FacekeepError):
+    """A signature or a signed document does not verify."""
+
+    branch = "trust"
+
+
+class SelftestError(FacekeepError):
+    """The selftest found a leak or could not run."""
+
+    branch = "selftest"
