@@ -1,1 +1,109 @@
-"""Facekeep."""
+"""Facekeep: face recognition that stays on the device.
+
+    from facekeep import Device, KeyFile, Notice, Purpose
+
+Names are loaded when first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facekeep.biometric import Decision, Frame, Identification, OperatingPoint
+    from facekeep.consent import ConsentGrant, Notice, Purpose
+    from facekeep.device import Device
+    from facekeep.errors import (
+        AcquisitionError,
+        AuditError,
+        ComparisonError,
+        ConsentError,
+        EnrolmentError,
+        FacekeepError,
+        ModelError,
+        NonMatchError,
+        SelftestError,
+        TrustError,
+        VaultError,
+    )
+    from facekeep.flows.context import Settings
+    from facekeep.flows.enrol import EnrolmentReceipt
+    from facekeep.flows.withdraw import ErasureReceipt
+    from facekeep.keys import KeyFile, OSKeyring, Passphrase
+    from facekeep.packs import LoadPolicy, PackStore
+
+_HOME_OF = {
+    "Decision": "biometric",
+    "Frame": "biometric",
+    "Identification": "biometric",
+    "OperatingPoint": "biometric",
+    "ConsentGrant": "consent",
+    "Notice": "consent",
+    "Purpose": "consent",
+    "Device": "device",
+    "AcquisitionError": "errors",
+    "AuditError": "errors",
+    "ComparisonError": "errors",
+    "ConsentError": "errors",
+    "EnrolmentError": "errors",
+    "FacekeepError": "errors",
+    "ModelError": "errors",
+    "NonMatchError": "errors",
+    "SelftestError": "errors",
+    "TrustError": "errors",
+    "VaultError": "errors",
+    "Settings": "flows.context",
+    "EnrolmentReceipt": "flows.enrol",
+    "ErasureReceipt": "flows.withdraw",
+    "KeyFile": "keys",
+    "OSKeyring": "keys",
+    "Passphrase": "keys",
+    "LoadPolicy": "packs",
+    "PackStore": "packs",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AcquisitionError",
+    "AuditError",
+    "ComparisonError",
+    "ConsentError",
+    "ConsentGrant",
+    "Decision",
+    "Device",
+    "EnrolmentError",
+    "EnrolmentReceipt",
+    "ErasureReceipt",
+    "FacekeepError",
+    "Frame",
+    "Identification",
+    "KeyFile",
+    "LoadPolicy",
+    "ModelError",
+    "NonMatchError",
+    "Notice",
+    "OSKeyring",
+    "OperatingPoint",
+    "PackStore",
+    "Passphrase",
+    "Purpose",
+    "SelftestError",
+    "Settings",
+    "TrustError",
+    "VaultError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -35,6 +35,7 @@ CODES: Final[dict[str, str]] = {
     "acquisition.pad_undetermined": "Presentation attack detection could not decide.",
     # enrolment
     "enrolment.no_frames": "No frame was given.",
+    "enrolment.no_usable_frame": "None of the frames could be used.",
     "enrolment.samples_disagree": "The frames do not show one and the same person.",
     "enrolment.not_enrolled": "The subject has no template for this contract.",
     # comparison
@@ -65,6 +66,8 @@ CODES: Final[dict[str, str]] = {
     "model.invalid_manifest": "The manifest is not valid.",
     "model.hash_mismatch": "A model file is not the one the manifest names.",
     "model.download_failed": "The download did not complete.",
+    "model.disk_full": "The disk is full; nothing of the model was kept.",
+    "model.io": "The operating system refused to read or write a model file.",
     "model.not_permitted": "The pack's licence or training data is refused by the policy in force.",
     "model.wrong_task": "The pack does another task.",
     "model.runtime_missing": "The runtime that the build needs is not installed or does not work here.",

@@ -17,6 +17,7 @@ from facekeep.note import Checkpoint, open_note, sign_note
 from facekeep.signing import DeviceKey, key_fingerprint
 
 ENTRY_VERSION = 1
+_FIELDS = {"v", "seq", "time", "event", "outcome", "subject", "details", "prev"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,13 @@ def parse_entry(body: bytes) -> dict[str, Any]:
     """
     try:
         fields = parse_canonical(body)
-        if fields["v"] != ENTRY_VERSION:
-            raise ValueError("unknown version")
+        if not isinstance(fields, dict) or fields.keys() != _FIELDS or fields["v"] != ENTRY_VERSION:
+            raise ValueError("unknown form")
         AuditEvent(fields["event"], fields["outcome"], fields["subject"], fields["details"])
         parse_rfc3339(fields["time"])
-    except (ValueError, KeyError, TypeError, AuditError):
+    except (ValueError, TypeError, AttributeError, AuditError):
         raise AuditError("audit.broken_chain", "An entry of the audit trail is not of the form expected.") from None
-    if not isinstance(fields, dict):
-        raise AuditError("audit.broken_chain", "An entry of the audit trail is not an object.")
-    return fields
+    return dict(fields)
 
 
 def verify_trail(entries: Iterable[bytes], note: str, public_key: bytes) -> TrailReport:

@@ -1,0 +1,154 @@
+"""`facekeep init | doctor | selftest | demo`, `facekeep audit` and `facekeep keys`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facekeep.cli.opening import options_of
+from facekeep.cli.output import EXIT_CODES, JsonOption, say, table
+from facekeep.clock import to_rfc3339
+
+audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+keys_app = typer.Typer(help="The keys of the vault.", no_args_is_help=True)
+
+DetectorOption = Annotated[str | None, typer.Option(help="Detection pack, or pack/build.")]
+EmbedderOption = Annotated[str | None, typer.Option(help="Embedding pack, or pack/build.")]
+PadOption = Annotated[list[str] | None, typer.Option("--pad", help="PAD pack; repeat for more, all have to agree.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module that stand at the root."""
+    app.command()(init)
+    app.command()(doctor)
+    app.command()(selftest)
+    app.command()(demo)
+
+
+def init(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Create vault, device key and audit trail. Asks for a passphrase unless a key option is given."""
+    options = options_of(context)
+    with options.create_device() as device:
+        info = device.info()
+    say(
+        f"Device {info.vault_id} created at {options.home}. Public key {info.public_key}.\n"
+        "Keep the key elsewhere than the backups of this directory: whoever has both has the templates.",
+        {"vault_id": info.vault_id, "public_key": info.public_key, "home": str(options.home)},
+        as_json=as_json,
+    )
+
+
+@keys_app.command()
+def rotate(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Re-wrap every data key under a new wrap key and destroy the old one."""
+    with options_of(context).open_device() as device:
+        epoch = device.rotate_keys()
+    say(f"Rotated to key epoch {epoch}.", {"key_epoch": epoch}, as_json=as_json)
+
+
+@audit_app.command("verify")
+def audit_verify(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Check every entry of the trail against its signed head. Exit code 10 if it was changed, reordered or cut."""
+    with options_of(context).open_device() as device:
+        report = device.verify_trail()
+        device.verify_vault()
+        note = device.trail_note()
+    value = {
+        "entries": report.size,
+        "root": report.root,
+        "first": to_rfc3339(report.first_time) if report.first_time else None,
+        "last": to_rfc3339(report.last_time) if report.last_time else None,
+        "checkpoint": note,
+    }
+    say(f"The trail of {report.size} entries and the vault verify.\n{note}", value, as_json=as_json)
+
+
+@audit_app.command("show")
+def audit_show(
+    context: typer.Context,
+    last: Annotated[int, typer.Option(min=1, help="How many entries, counted from the end.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last entries of the trail."""
+    with options_of(context).open_device() as device:
+        entries = [json.loads(entry) for entry in device.trail_entries()[-last:]]
+    rows = [
+        (entry["seq"], entry["time"], entry["event"], entry["outcome"], (entry["subject"] or "")[:12], _details(entry["details"]))
+        for entry in entries
+    ]
+    say(table(("#", "time", "event", "outcome", "subject", "details"), rows), {"entries": entries}, as_json=as_json)
+
+
+def doctor(
+    context: typer.Context,
+    detector: DetectorOption = None,
+    embedder: EmbedderOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is installed, which runtimes and packs work, the time of each stage and memory."""
+    from facekeep.doctor import examine
+
+    options = options_of(context)
+    report = examine(options.home, options.pack_store(), detector=detector, embedder=embedder)
+    say(report.render_text(), asdict(report), as_json=as_json)
+
+
+def selftest(
+    context: typer.Context,
+    detector: DetectorOption = None,
+    embedder: EmbedderOption = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder of pictures, for packs that see real faces.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the main job under watch and prove that nothing derived from a picture leaves memory unsealed."""
+    from facekeep.selftest import run_selftest
+
+    options = options_of(context)
+    report = run_selftest(
+        detector=detector,
+        embedder=embedder,
+        pictures=pictures,
+        packs=options.pack_store(),
+        progress=None if as_json else _line,
+    )
+    say(report.render_text(), asdict(report), as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(EXIT_CODES["selftest"])
+
+
+def demo(
+    context: typer.Context,
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs; drawn people if left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page; must be empty or one of ours.")] = Path("facekeep-demo"),
+    detector: DetectorOption = None,
+    embedder: EmbedderOption = None,
+    pad: PadOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the main job, consent, enrol, verify, identify, withdraw, proof, and draw what happened."""
+    from facekeep.demo import run_demo
+
+    options = options_of(context)
+    report = run_demo(
+        out=out,
+        photos=photos,
+        packs=options.pack_store(),
+        detector=detector,
+        embedder=embedder,
+        pads=tuple(pad or ()),
+        progress=None if as_json else _line,
+    )
+    say(report.render_text(), report.to_json(), as_json=as_json)
+
+
+def _details(details: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value if not isinstance(value, str) else value[:24]}" for key, value in details.items())
+
+
+def _line(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

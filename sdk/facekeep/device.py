@@ -1,0 +1,285 @@
+"""A device: wires the vault, the models and the clock to the flows. The facade of the README."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from facekeep.assembly import LoadedModels, ModelChoice, choose_models, load_models
+from facekeep.audit import AuditEvent, TrailReport, verify_trail
+from facekeep.biometric import Decision, Identification
+from facekeep.clock import Clock, SystemClock
+from facekeep.consent import ConsentGrant
+from facekeep.flows.acquisition import Source
+from facekeep.flows.consents import Consents, SubjectSummary
+from facekeep.flows.context import FlowContext, Models, Settings
+from facekeep.flows.enrol import EnrolmentReceipt, enrol
+from facekeep.flows.gallery import GalleryCache
+from facekeep.flows.identify import identify
+from facekeep.flows.verify import verify
+from facekeep.flows.withdraw import ErasureReceipt, withdraw
+from facekeep.packs import LoadPolicy, PackStore
+from facekeep.ports import KeyProvider
+from facekeep.vault import SQLiteVault
+
+_MODELS_SETTING = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What can be said of a device without opening a template.
+
+    Attributes:
+        vault_id: random identifier of the vault.
+        public_key: hexadecimal Ed25519 key that signs its consents and its trail.
+        models: the packs and builds it uses, or None before the first use of a model.
+    """
+
+    vault_id: str
+    public_key: str
+    models: ModelChoice | None
+
+
+class Device:
+    """Face recognition that stays here. Safe to use from several threads; several processes may share one home.
+
+    Use `Device.open`; close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        vault: SQLiteVault,
+        packs: PackStore,
+        *,
+        clock: Clock,
+        settings: Settings,
+        choice: ModelChoice | None,
+        policy: LoadPolicy,
+        models: Models | None = None,
+    ) -> None:
+        self._vault, self._packs, self._policy, self._choice = vault, packs, policy, choice
+        self._models: Models | None = models
+        self._lock = threading.Lock()
+        self._context = FlowContext(
+            vault, clock, settings, GalleryCache(settings.gallery_idle, settings.gallery_precision), self._load_models
+        )
+        self.consents = Consents(self._context)
+
+    @classmethod
+    def open(
+        cls,
+        home: str | PathLike[str],
+        *,
+        key: KeyProvider,
+        detector: str | None = None,
+        embedder: str | None = None,
+        pads: Sequence[str] | None = None,
+        packs: PackStore | None = None,
+        policy: LoadPolicy | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        mode: Literal["create-or-open", "open", "create"] = "create-or-open",
+    ) -> Device:
+        """Open the device at `home`, creating vault, device key and audit trail on first use.
+
+        Args:
+            home: directory of the vault; "~" is expanded. Made with access for its owner only.
+            key: who guards the master key: `Passphrase`, `KeyFile`, `OSKeyring` or a provider of your own.
+            detector: "pack" or "pack/build"; left out: what this vault used before, else the best installed.
+            embedder: likewise.
+            pads: packs for presentation attack detection, all of which have to agree; left out: as before, else none.
+            packs: where model packs lie; left out: "packs" under `home`.
+            policy: which licences and training data are acceptable.
+            settings: thresholds, floors, limits.
+            clock: what tells the time.
+            mode: "open" never creates, "create" never opens.
+
+        Raises:
+            VaultError: with a stable code. No model is loaded here, so no model error.
+        """
+        where = Path(home).expanduser()
+        clock, settings = clock or SystemClock(), settings or Settings()
+        if mode == "create" or (mode == "create-or-open" and not SQLiteVault.exists(where)):
+            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout=settings.busy_timeout)
+        else:
+            vault = SQLiteVault.open(where, key, clock=clock, busy_timeout=settings.busy_timeout)
+        try:
+            with vault.transaction(durable=False) as transaction:
+                stored = transaction.read_setting(_MODELS_SETTING)
+            kept = ModelChoice.parse(stored) if stored is not None else None
+            asked = None
+            if detector is not None or embedder is not None or pads is not None:
+                asked = ModelChoice(
+                    detector or (kept.detector if kept else None),
+                    embedder or (kept.embedder if kept else None),
+                    tuple(pads) if pads is not None else (kept.pads if kept else ()),
+                )
+            return cls(
+                vault,
+                packs or PackStore(where / "packs"),
+                clock=clock,
+                settings=settings,
+                choice=asked or kept,
+                policy=policy or LoadPolicy(),
+            )
+        except BaseException:
+            vault.close()
+            raise
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Device(vault={self._vault.vault_id})"
+
+    def close(self) -> None:
+        """Wipe opened templates and keys, and let go of the vault. Calling it twice does no harm."""
+        self._context.gallery.wipe()
+        self._vault.close()
+
+    def enrol(self, subject: str, frames: Source | Iterable[Source], grant: ConsentGrant) -> EnrolmentReceipt:
+        """Make a sealed template of `subject` from one or more frames of one sitting.
+
+        Args:
+            subject: the application's identifier.
+            frames: a frame, an (H, W, 3) uint8 RGB array, a picture file, a camera, or several of these.
+            grant: what `consents.grant` returned for this subject.
+
+        Returns:
+            The receipt: reference id and a quality report for each frame.
+
+        Raises:
+            ConsentError, AcquisitionError, EnrolmentError, ComparisonError, VaultError, ModelError: with a stable code.
+        """
+        sources = [frames] if _is_single(frames) else frames
+        return enrol(self._context, subject, sources, grant)  # type: ignore[arg-type]
+
+    def verify(self, subject: str, frame: Source, *, target_fmr: float | None = None) -> Decision:
+        """Decide whether the face in `frame` is `subject`.
+
+        Args:
+            subject: the identity claimed.
+            frame: a frame, an array, a picture file or a camera.
+            target_fmr: false match rate to decide at; the setting if left out.
+
+        Raises:
+            ConsentError, AcquisitionError, EnrolmentError, ComparisonError, VaultError, ModelError: with a stable code.
+        """
+        return verify(self._context, subject, frame, target_fmr=target_fmr or self._context.settings.target_fmr)
+
+    def identify(self, frame: Source, *, target_fpir: float | None = None, margin: float | None = None) -> Identification:
+        """Find who the face in `frame` is, among those who consented to identification: one, ambiguous, or unknown.
+
+        Args:
+            frame: a frame, an array, a picture file or a camera.
+            target_fpir: false positive identification rate of the whole search; the setting if left out.
+            margin: cosine by which the best must lead the runner-up; the setting if left out.
+
+        Raises:
+            ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError: with a stable code.
+        """
+        settings = self._context.settings
+        return identify(
+            self._context,
+            frame,
+            target_fpir=target_fpir or settings.target_fpir,
+            margin=settings.margin if margin is None else margin,
+        )
+
+    def withdraw(self, subject: str) -> ErasureReceipt:
+        """End every consent of `subject` at once and destroy what was stored under it. Needs no model.
+
+        Raises:
+            ConsentError: "consent.none" when nothing is on record.
+            VaultError: with a stable code.
+        """
+        return withdraw(self._context, subject)
+
+    def subjects(self) -> tuple[SubjectSummary, ...]:
+        """Return everyone on record.
+
+        Raises:
+            ConsentError: "consent.corrupt". VaultError: with a stable code.
+        """
+        return self.consents.subjects()
+
+    def rotate_keys(self) -> int:
+        """Re-wrap every data key under a new wrap key, destroy the old one and return the new epoch.
+
+        Raises:
+            VaultError: with a stable code.
+        """
+        return self._vault.rotate_keys()
+
+    def verify_trail(self) -> TrailReport:
+        """Check the whole audit trail against its signed head.
+
+        Raises:
+            AuditError: with a stable code and the place.
+        """
+        with self._vault.transaction(durable=False):
+            return verify_trail(self._vault.trail_entries(), self._vault.trail_note(), self._vault.device_key.public_bytes)
+
+    def verify_vault(self) -> None:
+        """Check every row of the vault and open every envelope.
+
+        Raises:
+            VaultError: "vault.corrupt" and its kind.
+        """
+        self._vault.verify()
+
+    def trail_entries(self) -> tuple[bytes, ...]:
+        """Return the entries of the audit trail, canonical JSON, oldest first."""
+        return tuple(self._vault.trail_entries())
+
+    def trail_note(self) -> str:
+        """Return the signed head of the audit trail (C2SP signed note)."""
+        return self._vault.trail_note()
+
+    def info(self) -> DeviceInfo:
+        """Return what can be said of this device without opening a template."""
+        return DeviceInfo(self._vault.vault_id, self._vault.device_key.public_bytes.hex(), self._choice)
+
+    @property
+    def packs(self) -> PackStore:
+        """Where this device's model packs lie."""
+        return self._packs
+
+    def _load_models(self) -> Models:
+        with self._lock:
+            if self._models is None:
+                self._models = self._load_chosen()
+            return self._models
+
+    def _load_chosen(self) -> LoadedModels:
+        settings = self._context.settings
+        asked = self._choice or ModelChoice(None, None, ())
+        # Measured once, then kept: templates of another build belong to another contract.
+        choice = choose_models(self._packs, asked, policy=self._policy, threads=settings.threads)
+        models = load_models(self._packs, choice, policy=self._policy, threads=settings.threads, longest_side=settings.longest_side)
+        with self._vault.transaction(durable=False) as transaction:
+            changed = transaction.read_setting(_MODELS_SETTING) != choice.to_bytes()
+        if changed:
+            with self._vault.transaction() as transaction:
+                transaction.write_setting(_MODELS_SETTING, choice.to_bytes())
+                details: dict[str, str | int | bool] = {
+                    "contract": models.contract_id,
+                    "detector": choice.detector or "",
+                    "embedder": choice.embedder or "",
+                    "pad": ",".join(choice.pads),
+                }
+                transaction.append_event(AuditEvent("model.activated", details=details))
+        self._choice = choice
+        return models
+
+
+def _is_single(frames: object) -> bool:
+    return not isinstance(frames, Iterable) or isinstance(frames, str | PathLike) or hasattr(frames, "dtype")

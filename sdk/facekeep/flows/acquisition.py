@@ -1,0 +1,82 @@
+"""From a picture to an embedding: steps 1 to 7, shared by enrol, verify and identify.
+
+The caller has passed the consent gate (step 0): every function here takes the grant or runs behind it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekeep.alignment import align
+from facekeep.biometric import Detection, Embedding, FaceSample, Frame, PADOutcome, PADReport
+from facekeep.capture import as_frame
+from facekeep.clock import Clock
+from facekeep.consent import ConsentGrant
+from facekeep.errors import AcquisitionError
+from facekeep.flows.context import Models, Settings
+from facekeep.ports import Camera
+from facekeep.quality import assess
+
+Source: TypeAlias = Frame | NDArray[Any] | str | PathLike[str] | Camera
+
+_NOT_EXAMINED = PADReport(PADOutcome.NOT_EXAMINED)
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """One face of one frame, admitted and embedded."""
+
+    detection: Detection
+    sample: FaceSample = field(repr=False)
+    embedding: Embedding
+
+
+def obtain_frame(source: Source, grant: ConsentGrant, clock: Clock, settings: Settings) -> Frame:
+    """Return the frame of a picture file, an array or a camera; a camera is opened only with the grant in hand.
+
+    Raises:
+        AcquisitionError: if there is no readable picture.
+    """
+    if isinstance(source, Frame):
+        return source
+    if isinstance(source, np.ndarray | str | PathLike):
+        return as_frame(source, clock, max_pixels=settings.max_pixels)
+    return source.capture(grant)
+
+
+def find_single_face(frame: Frame, models: Models) -> Detection:
+    """Return the one face of `frame`.
+
+    Raises:
+        AcquisitionError: "acquisition.no_face" or "acquisition.several_faces".
+    """
+    detections = models.detector.detect(frame)
+    if not detections:
+        raise AcquisitionError("acquisition.no_face", "No face was found. Face the camera, closer and in even light.")
+    if len(detections) > 1:
+        # Taking the largest would let a bystander be enrolled or verified in the subject's name.
+        raise AcquisitionError(
+            "acquisition.several_faces", f"One face is expected; {len(detections)} were found. Let one person face the camera."
+        )
+    return detections[0]
+
+
+def acquire_face(frame: Frame, detection: Detection, models: Models, settings: Settings) -> Acquired:
+    """Return the admitted and embedded sample of one detected face: steps 3 to 7.
+
+    Raises:
+        AcquisitionError: if quality or presentation attack detection refuses the sample; it is not embedded then.
+        ComparisonError: "comparison.invalid_embedding".
+    """
+    crop = align(frame, detection)
+    quality = assess(frame, detection, crop, settings.quality)
+    # A sample refused for quality is not worth the cost of presentation attack detection.
+    pad = models.pad.examine(frame, detection) if models.pad is not None and quality.is_admissible else _NOT_EXAMINED
+    sample = FaceSample.admit(crop, quality, pad)
+    vector: NDArray[np.float32] = models.embedder.embed(sample.pixels)
+    return Acquired(detection, sample, Embedding(vector, models.contract_id))

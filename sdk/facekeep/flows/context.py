@@ -1,0 +1,112 @@
+"""What the flows work with: the vault, the clock, the models, the caches. Wired by `facekeep.device`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from facekeep.audit import AuditEvent
+from facekeep.biometric import OperatingPoint
+from facekeep.clock import Clock
+from facekeep.errors import FacekeepError
+from facekeep.flows.gallery import GalleryCache
+from facekeep.ports import Detector, Embedder, PADetector
+from facekeep.quality import QualityFloors
+from facekeep.vault import SQLiteVault
+
+
+class Models(Protocol):
+    """Loaded models: what `facekeep.assembly` makes of model packs, or a caller of ports of their own."""
+
+    @property
+    def detector(self) -> Detector:
+        """Finds faces."""
+        ...
+    @property
+    def embedder(self) -> Embedder:
+        """Turns admitted samples into vectors."""
+        ...
+    @property
+    def pad(self) -> PADetector | None:
+        """Examines presentation attacks; None where no pack is configured."""
+        ...
+    @property
+    def contract_id(self) -> str:
+        """The contract of every embedding these models make."""
+        ...
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """Thresholds measured for exactly this build."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a device behaves. Every default is the careful choice.
+
+    Attributes:
+        target_fmr: false match rate of 1:1 verification.
+        target_fpir: false positive identification rate of a whole 1:N search.
+        margin: cosine by which the best subject of a search must lead the runner-up.
+        quality: floors below which a sample is refused.
+        longest_side: pixels to which the longest side of a frame is reduced for detection.
+        max_pixels: pictures with more pixels are refused before they are decoded.
+        threads: threads of one inference session.
+        gallery_precision: "float32", or "int8" for a quarter of the memory.
+        gallery_idle: opened templates are wiped from memory after this long without a search.
+        busy_timeout: how long to wait for another process that holds the vault.
+    """
+
+    target_fmr: float = 1e-3
+    target_fpir: float = 1e-2
+    margin: float = 0.05
+    quality: QualityFloors = field(default_factory=QualityFloors)
+    longest_side: int = 640
+    max_pixels: int = 50_000_000
+    threads: int = 1
+    gallery_precision: str = "float32"
+    gallery_idle: timedelta = timedelta(minutes=5)
+    busy_timeout: timedelta = timedelta(seconds=5)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.target_fmr < 1.0 or not 0.0 < self.target_fpir < 1.0:
+            raise ValueError("a target rate lies between 0 and 1")
+        if not 0.0 <= self.margin <= 1.0:
+            raise ValueError("the margin is a difference of cosines, 0 to 1")
+        if self.longest_side < 32 or self.max_pixels < 256 or self.threads < 1:
+            raise ValueError("longest_side is at least 32, max_pixels at least 256, threads at least 1")
+        if self.gallery_precision not in {"float32", "int8"} or self.gallery_idle <= timedelta(0):
+            raise ValueError("gallery_precision is float32 or int8, and gallery_idle is longer than nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowContext:
+    """Everything a flow may touch.
+
+    Attributes:
+        vault: the open vault.
+        clock: tells the time.
+        settings: how the device behaves.
+        gallery: opened templates for 1:N.
+        load_models: returns the models, loading them on first use; a withdrawal never needs them.
+    """
+
+    vault: SQLiteVault
+    clock: Clock
+    settings: Settings
+    gallery: GalleryCache
+    load_models: Callable[[], Models]
+
+    def record(self, event: AuditEvent, *, durable: bool) -> None:
+        """Append `event` to the audit trail in a transaction of its own."""
+        with self.vault.transaction(durable=durable) as transaction:
+            transaction.append_event(event)
+
+    def record_failure(self, code: str, error: FacekeepError, subject: str | None) -> None:
+        """Append the error that a flow ended in; where even that fails, the first error is the one to report."""
+        try:
+            self.record(AuditEvent(code, error.code, subject), durable=False)
+        except FacekeepError as second:
+            error.add_note(f"The failure could not be written to the audit trail: {second.code}.")

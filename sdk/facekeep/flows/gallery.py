@@ -1,0 +1,141 @@
+"""Opened templates for 1:N, in memory for as long as they are needed and no longer."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from facekeep.clock import Clock
+from facekeep.comparison import Gallery
+from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, fold_chain, require_clock
+from facekeep.errors import ConsentError
+from facekeep.vault import SQLiteVault, SubjectHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Consenting:
+    """Everyone whose consent to identification holds, and for how long that answer does.
+
+    Attributes:
+        handles: slot -> subject.
+        grant: the grant of one of them: what a camera asks for.
+        valid_from: first instant this holds.
+        good_until: first instant at which some consent in it ends or a further one begins.
+        revision: revision of the vault it was read at.
+    """
+
+    handles: dict[int, SubjectHandle] = field(repr=False)
+    grant: ConsentGrant
+    valid_from: datetime
+    good_until: datetime
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedGallery:
+    """The opened templates of those who consent, under one contract."""
+
+    gallery: Gallery = field(repr=False)
+    consenting: Consenting
+    contract_id: str
+    size: int
+
+
+class GalleryCache:
+    """Opens the gallery on demand; wipes it when idle, when a consent begins or ends, and when the vault changes.
+
+    Args:
+        idle: wiped after this long without use.
+        precision: "float32" or "int8".
+    """
+
+    def __init__(self, idle: timedelta, precision: str) -> None:
+        self._idle_seconds = idle.total_seconds()
+        self._precision: Literal["float32", "int8"] = "int8" if precision == "int8" else "float32"
+        self._consenting: Consenting | None = None
+        self._opened: OpenedGallery | None = None
+        self._timer: threading.Timer | None = None
+        self.lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"GalleryCache(open={self._opened is not None})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether opened templates are in memory now."""
+        return self._opened is not None
+
+    def wipe(self) -> None:
+        """Overwrite the opened templates and forget them."""
+        with self.lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._consenting = None
+            if self._opened is not None:
+                self._opened.gallery.wipe()
+                self._opened = None
+
+    def require_consenting(self, vault: SQLiteVault, clock: Clock) -> Consenting:
+        """Return who consents to identification now, opening no template.
+
+        Raises:
+            ConsentError: "consent.none" when nobody does; "consent.clock_set_back".
+        """
+        with self.lock:
+            now, known = clock.now(), self._consenting
+            if known is None or known.revision != vault.revision or not known.valid_from <= now < known.good_until:
+                self.wipe()
+                self._consenting = known = _read_consenting(vault, now)
+            return known
+
+    def opened(self, vault: SQLiteVault, clock: Clock, contract_id: str) -> OpenedGallery:
+        """Return the gallery of everyone who consents now. Hold `lock` while using it: another thread may wipe it.
+
+        Raises:
+            ConsentError: as `require_consenting`.
+        """
+        with self.lock:
+            consenting = self.require_consenting(vault, clock)
+            if self._opened is None or self._opened.contract_id != contract_id:
+                with vault.transaction(durable=False) as transaction:
+                    rows = transaction.open_gallery(contract_id, consenting.handles.keys())
+                gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
+                self._opened = OpenedGallery(gallery, consenting, contract_id, len(set(rows.slots.tolist())))
+            self._restart_timer()
+            return self._opened
+
+    def _restart_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(self._idle_seconds, self.wipe)
+        self._timer.daemon = True
+        self._timer.start()
+
+
+def _read_consenting(vault: SQLiteVault, now: datetime) -> Consenting:
+    """Fold the chain of every subject.
+
+    Signatures are not checked again here: the head of the vault authenticates every record, and ten thousand Ed25519
+    verifications take a second. The gate of the 1:1 flows checks them.
+    """
+    handles: dict[int, SubjectHandle] = {}
+    grant: ConsentGrant | None = None
+    good_until = datetime.max.replace(tzinfo=now.tzinfo)
+    with vault.transaction(durable=False) as transaction:
+        revision = vault.revision
+        judged = require_clock(now, transaction.last_event_time)
+        for handle in transaction.subjects():
+            state = fold_chain([ConsentRecord.parse(signed.body) for signed in transaction.consents(handle)])
+            record = state.in_force
+            if record is None or Purpose.IDENTIFICATION not in state.purposes or judged >= record.valid_until:
+                continue
+            good_until = min(good_until, record.valid_until if judged >= record.valid_from else record.valid_from)
+            if judged >= record.valid_from:
+                handles[handle.slot] = handle
+                grant = grant or ConsentGrant(handle.name, record, state.purposes)
+    if grant is None:
+        raise ConsentError("consent.none", "Nobody enrolled here consents to identification now. Record a grant first.")
+    return Consenting(handles, grant, now, good_until, revision)

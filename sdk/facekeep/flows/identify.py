@@ -1,0 +1,88 @@
+"""Identification, 1:N, open set: who of those who consented is this, if anyone?
+
+Steps:
+    0 require that somebody consents to identification; the camera and the models are not touched otherwise
+    1 obtain the frame
+    2 detect: exactly one face
+    3 align, 4 assess quality, 5 examine presentation attack, 6 admit
+    7 embed
+    8 open the gallery: the templates of those whose consent to identification holds now, and nobody else's
+    9 search all of it
+    10 decide at the operating point for the gallery size, with a margin over the runner-up
+    11 append to the audit trail, success or error; no entry, no result
+"""
+
+from __future__ import annotations
+
+from facekeep.audit import AuditEvent
+from facekeep.biometric import Candidate, ComparisonScore, Identification
+from facekeep.calibration import fmr_for_fpir, operating_point_for
+from facekeep.clock import to_rfc3339
+from facekeep.comparison import identify_among
+from facekeep.errors import ComparisonError, FacekeepError
+from facekeep.flows.acquisition import Source, acquire_face, find_single_face, obtain_frame
+from facekeep.flows.context import FlowContext
+
+# The best subject and those that could be mistaken for it.
+_SHORTLIST = 5
+
+
+def identify(context: FlowContext, source: Source, *, target_fpir: float, margin: float) -> Identification:
+    """Return who the face in `source` is, among those whose consent to identification holds.
+
+    Raises:
+        ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError: with a stable code.
+    """
+    started = context.clock.now()
+    try:
+        # 0 consent
+        grant = context.gallery.require_consenting(context.vault, context.clock).grant
+        models = context.load_models()
+
+        # 1 frame, 2 detect
+        frame = obtain_frame(source, grant, context.clock, context.settings)
+        detection = find_single_face(frame, models)
+
+        # 3 to 7
+        probe = acquire_face(frame, detection, models, context.settings).embedding
+
+        with context.gallery.lock:
+            # 8 open
+            opened = context.gallery.opened(context.vault, context.clock, models.contract_id)
+            if opened.size == 0:
+                raise ComparisonError(
+                    "comparison.empty_gallery",
+                    "Nobody who consents to identification has a template under these models. Enrol first.",
+                )
+            point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.size))
+            # 9 search
+            ranked = opened.gallery.search(probe.vector, top=_SHORTLIST)
+            # 10 decide
+            outcome, kept = identify_among(ranked, point.threshold, margin)
+            handles = opened.consenting.handles
+            candidates = tuple(Candidate(handles[slot].name, ComparisonScore(score)) for slot, score in kept)
+            result = Identification(outcome, candidates, point, target_fpir, opened.size)
+            found = handles[kept[0][0]].commitment if outcome == "identified" else None
+
+        # 11 audit: with the fields of Article 12(3) of the AI Act; the input itself is not retained, by design
+        context.record(
+            AuditEvent(
+                "identification",
+                subject=found,
+                details={
+                    "result": outcome,
+                    "fmr": f"{point.fmr:g}",
+                    "fpir": f"{target_fpir:g}",
+                    "gallery": opened.size,
+                    "started": to_rfc3339(started),
+                    "ended": to_rfc3339(context.clock.now()),
+                    "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",
+                    "input": "not retained",
+                },
+            ),
+            durable=False,
+        )
+    except FacekeepError as error:
+        context.record_failure("identification", error, None)
+        raise
+    return result

@@ -1,0 +1,131 @@
+"""What is forbidden is forbidden by test, not by memory."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import facekeep
+from facekeep.errors import CODES
+
+ROOT = Path(__file__).parents[2]
+SDK = ROOT / "sdk" / "facekeep"
+SOURCES = sorted(path for root in ("sdk", "server", "edge_models") for path in (ROOT / root).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    for root in ("sdk", "server", "edge_models"):
+        if path.is_relative_to(ROOT / root):
+            parts = path.relative_to(ROOT / root).with_suffix("").parts
+            return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    raise AssertionError(path)
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_import_contracts_hold() -> None:
+    done = subprocess.run([Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_public_names_are_exactly_those_that_resolve() -> None:
+    assert sorted(facekeep.__all__) == facekeep.__all__
+    assert set(facekeep._HOME_OF) == set(facekeep.__all__)
+    for name in facekeep.__all__:
+        assert getattr(facekeep, name) is not None
+    with pytest.raises(AttributeError):
+        _ = facekeep.nothing_of_this_name
+
+
+def test_only_listed_modules_may_hold_a_face() -> None:
+    allowed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["facekeep"]["may_hold_a_face"]
+    holders = {
+        module_name(path)
+        for path in SOURCES
+        if any(name == "facekeep.biometric" or name.startswith("facekeep.biometric.") for name in imports_of(path))
+        and not module_name(path).startswith(("facekeep.biometric", "facekeep_models"))
+        and module_name(path) != "facekeep"
+    }
+    listed = {name for name in holders if any(name == item or name.startswith(item + ".") for item in allowed)}
+    assert holders - listed == set()
+    unused = [item for item in allowed if not any(name == item or name.startswith(item + ".") for name in holders)]
+    assert unused == []
+
+
+def test_the_base_dependencies_stay_four() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=!~ ;\[]", item)[0] for item in project["dependencies"]}
+    assert names == {"numpy", "onnxruntime", "cryptography", "typer"}
+
+
+def test_using_the_device_imports_no_optional_package_and_no_network_client() -> None:
+    code = (
+        "import sys, facekeep\n"
+        "[getattr(facekeep, name) for name in facekeep.__all__]\n"
+        "banned = {'cv2','PIL','torch','flwr','openvino','ai_edge_litert','keyring','matplotlib','fastapi','sqlalchemy',"
+        "'http.client','urllib.request','socket','onnxruntime'}\n"
+        "print(sorted(banned & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, facekeep; print(sorted({'numpy','cryptography','sqlite3','onnxruntime','typer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_a_drawer_of_everything_and_none_is_endless() -> None:
+    banned = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "core.py", "manager.py", "misc.py"}
+    assert [path for path in SOURCES if path.name in banned] == []
+    assert [(path.name, n) for path in SOURCES if (n := len(path.read_text().splitlines())) > 400] == []
+
+
+def test_every_error_code_is_documented_and_used() -> None:
+    documented = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE))
+    assert documented == set(CODES)
+    text = "\n".join(path.read_text() for path in SOURCES if path.name != "errors.py")
+    assert [code for code in CODES if f'"{code}"' not in text] == []
+
+
+def test_flow_pages_use_the_numbers_of_the_code() -> None:
+    for path in sorted((SDK / "flows").glob("*.py")):
+        module = ast.parse(path.read_text())
+        docstring = ast.get_docstring(module) or ""
+        if "Steps:" not in docstring:
+            continue
+        page = (ROOT / "docs" / "flows" / f"{path.stem}.md").read_text()
+        steps = re.findall(r"(?:^|, )\s*(\d+) [a-z]", docstring, re.MULTILINE)
+        documented = re.findall(r"^\s*(\d+)\.? ", page, re.MULTILINE)
+        assert sorted(set(map(int, steps))) == sorted(set(map(int, documented))), path.stem
+        body = path.read_text().split('"""', 2)[2]
+        commented = {int(n) for line in re.findall(r"# (\d[^\n]*)", body) for n in _numbers(line)}
+        assert commented >= set(map(int, steps)), path.stem
+
+
+def _numbers(line: str) -> list[int]:
+    found = [int(n) for n in re.findall(r"(?:^|, |and )(\d+)\b", line)]
+    spread = re.match(r"(\d+) to (\d+)", line)
+    return [*found, *range(int(spread[1]), int(spread[2]) + 1)] if spread else found
+
+
+def test_nothing_of_shared_is_committed() -> None:
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    names = [line.split("\t", 1)[1] for line in listed.stdout.splitlines()]
+    pictures = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".mp4", ".parquet"))]
+    assert pictures == []
