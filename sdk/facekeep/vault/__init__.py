@@ -1,0 +1,11 @@
+"""The vault: subjects, sealed templates, consent records, settings and the audit trail in one SQLite file.
+
+Formats: docs/formats/vault.md, docs/formats/trail.md. Reasons: docs/adr/0001-vault-one-file-and-an-erasable-keystore.md.
+"""
+
+from facekeep.vault.gallery import GalleryRows
+from facekeep.vault.sqlite import ErasedCounts, SQLiteVault
+from facekeep.vault.subjects import SubjectHandle
+from facekeep.vault.transaction import VaultTransaction
+
+__all__ = ["ErasedCounts", "GalleryRows", "SQLiteVault", "SubjectHandle", "VaultTransaction"]

@@ -1,0 +1,141 @@
+"""Fingerprints and maps of the tables, kept in memory: what is where, and the Merkle root of each."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from facekeep.merkle import SlotTree, leaf_hash
+from facekeep.vault.head import VaultHead
+from facekeep.vault.store import TABLES, Store, blob, damaged, integer
+
+_COLUMNS = {
+    "subjects": "slot, index_tag, epoch, wrapped_key, profile",
+    "templates": "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope",
+    "consents": "slot, principal_id, body, signature",
+    "settings": "slot, name, value",
+}
+
+
+def record_leaf(table: str, *columns: int | bytes) -> bytes:
+    """Return the leaf hash of a row: the table's name and every column, each behind its length."""
+    parts: list[bytes] = [table.encode()]
+    for column in columns:
+        data = column if isinstance(column, bytes) else column.to_bytes(8, "big", signed=True)
+        parts.append(len(data).to_bytes(4, "big"))
+        parts.append(data)
+    return leaf_hash(b"".join(parts))
+
+
+class SlotTable:
+    """The slots of one table: which are free, and the Merkle root over the rest.
+
+    Args:
+        leaves: slot -> leaf hash.
+    """
+
+    def __init__(self, leaves: Mapping[int, bytes]) -> None:
+        size = max(leaves, default=-1) + 1
+        self._free = [slot for slot in range(size) if slot not in leaves]
+        self._tree = SlotTree([leaves.get(slot, SlotTree.EMPTY) for slot in range(size)])
+
+    @property
+    def fingerprint(self) -> tuple[int, str]:
+        """Number of slots and hexadecimal Merkle root."""
+        return len(self._tree), self._tree.root().hex()
+
+    def put(self, slot: int, leaf: bytes) -> None:
+        """Set the leaf hash of a slot."""
+        self._tree.replace(slot, leaf)
+
+    def clear(self, slot: int) -> None:
+        """Empty a slot."""
+        self._tree.clear(slot)
+        heapq.heappush(self._free, slot)
+
+    def take(self) -> int:
+        """Return the lowest free slot, which is the caller's to fill."""
+        if self._free and self._free[0] < len(self._tree):
+            return heapq.heappop(self._free)
+        # The tree has shrunk below whatever is still listed.
+        self._free.clear()
+        return len(self._tree)
+
+
+@dataclass(slots=True)
+class Tables:
+    """Every table in outline.
+
+    Attributes:
+        slots: table -> its slots.
+        subject_slots: index tag -> slot of the subject.
+        templates: slot of a template -> (slot of its subject, contract id).
+        templates_of: slot of a subject -> slots of its templates, in order of enrolment.
+        consents_of: principal -> slots of its consent records, in order.
+        setting_slots: name -> slot.
+    """
+
+    slots: dict[str, SlotTable]
+    subject_slots: dict[bytes, int] = field(default_factory=dict)
+    templates: dict[int, tuple[int, str]] = field(default_factory=dict)
+    templates_of: dict[int, list[int]] = field(default_factory=dict)
+    consents_of: dict[bytes, list[int]] = field(default_factory=dict)
+    setting_slots: dict[bytes, int] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls) -> Tables:
+        """Return the outline of a vault without rows."""
+        return cls({name: SlotTable({}) for name in TABLES})
+
+    def fingerprints(self) -> dict[str, tuple[int, str]]:
+        """Return what the head records of each table."""
+        return {name: self.slots[name].fingerprint for name in TABLES}
+
+    def add_template(self, slot: int, subject_slot: int, contract_id: bytes) -> None:
+        """Note a template."""
+        self.templates[slot] = (subject_slot, sys.intern(contract_id.decode("ascii", "replace")))
+        self.templates_of.setdefault(subject_slot, []).append(slot)
+
+    def drop_subject(self, tag: bytes, slot: int) -> None:
+        """Forget a subject and its templates."""
+        del self.subject_slots[tag]
+        for template in self.templates_of.pop(slot, []):
+            del self.templates[template]
+            self.slots["templates"].clear(template)
+        self.slots["subjects"].clear(slot)
+
+
+def load_tables(store: Store, head: VaultHead) -> Tables:
+    """Read every row, and return the outline if it is the one the head was made over.
+
+    Raises:
+        VaultError: "vault.corrupt" for any row changed, swapped, dropped or added.
+    """
+    tables = Tables(slots={})
+    for name in TABLES:
+        bound, expected = head.tables[name]
+        leaves: dict[int, bytes] = {}
+        for row in store.rows(f"SELECT {_COLUMNS[name]} FROM {name} ORDER BY slot"):  # noqa: S608 - constants only
+            slot = integer(row[0])
+            if any(not isinstance(column, int | bytes) for column in row) or not 0 <= slot < bound or slot in leaves:
+                raise damaged()
+            leaves[slot] = record_leaf(name, *row)
+            _outline(tables, name, row)
+        tables.slots[name] = SlotTable(leaves)
+        if tables.slots[name].fingerprint != (bound, expected):
+            raise damaged(f"The table {name} is not the one that was last written")
+    return tables
+
+
+def _outline(tables: Tables, name: str, row: tuple[object, ...]) -> None:
+    slot = integer(row[0])
+    if name == "subjects":
+        tables.subject_slots[blob(row[1])] = slot
+    elif name == "templates":
+        tables.add_template(slot, integer(row[1]), blob(row[3]))
+    elif name == "consents":
+        tables.consents_of.setdefault(blob(row[1]), []).append(slot)
+    else:
+        tables.setting_slots[blob(row[1])] = slot
