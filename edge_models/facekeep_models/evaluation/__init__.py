@@ -1,0 +1,1 @@
+"""Measuring what ships: error rates and thresholds in the manner of ISO/IEC 19795."""
