@@ -7,7 +7,9 @@ Names are loaded when first used, so that importing the package costs next to no
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
         AuditError,
         ComparisonError,
         ConsentError,
+        DemoError,
         EnrolmentError,
         FacekeepError,
         ModelError,
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from facekeep.keys import KeyFile, OSKeyring, Passphrase
     from facekeep.packs import LoadPolicy, PackStore
 
+# Importing ONNX Runtime 1.29 and later writes an identifier of the machine to the home directory and reports to its maker;
+# `disable_telemetry_events()` can only be called after that. This has to stand before anything imports it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _HOME_OF = {
     "Decision": "biometric",
     "Frame": "biometric",
@@ -46,6 +53,7 @@ _HOME_OF = {
     "AuditError": "errors",
     "ComparisonError": "errors",
     "ConsentError": "errors",
+    "DemoError": "errors",
     "EnrolmentError": "errors",
     "FacekeepError": "errors",
     "ModelError": "errors",
@@ -72,6 +80,7 @@ __all__ = [
     "ConsentError",
     "ConsentGrant",
     "Decision",
+    "DemoError",
     "Device",
     "EnrolmentError",
     "EnrolmentReceipt",
@@ -100,7 +109,14 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    # A tenth of the time of a cold start goes to collections that find no garbage: modules are made to stay.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    finally:
+        if collecting:
+            gc.enable()
     globals()[name] = value
     return value
 

@@ -5,12 +5,13 @@ A build is chosen once, by measurement, and then kept by the device: templates o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
-from typing import Final
+from types import TracebackType
+from typing import Final, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from facekeep.runtime import open_session
 PREFERRED_DETECTORS: Final = ("yunet-s", "yunet-n")
 PREFERRED_EMBEDDERS: Final = ("reid-retail-0095", "mobilefacenet-foamliu", "sface")
 _MEASURED_RUNS = 5
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,41 @@ def load_models(
     if choice.detector is None or choice.embedder is None:
         raise ModelError("model.unknown_pack", "A detector and an embedder have to be named or chosen first.")
     found = _Loader(store, policy, threads, longest_side)
-    detector, detector_identity = found.detector(choice.detector)
-    embedder, embedder_identity, points = found.embedder(choice.embedder)
+    # Side by side: a runtime sets a session up without holding the interpreter, and a cold device has a second core idle.
+    with _Aside(found.detector, choice.detector) as aside:
+        embedder, embedder_identity, points = found.embedder(choice.embedder)
+    detector, detector_identity = aside.result()
     pads = tuple(found.pad(name) for name in choice.pads)
     pad = pads[0] if len(pads) == 1 else CombinedPADetector(pads) if pads else None
     return LoadedModels(detector, embedder, pad, contract_id(detector_identity, embedder_identity), points, choice)
+
+
+class _Aside(Generic[_Result]):
+    """One call in a thread of its own, for as long as a with block takes."""
+
+    def __init__(self, call: Callable[[str], _Result], argument: str) -> None:
+        self._found: list[_Result] = []
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(call, argument))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.join()
+
+    def result(self) -> _Result:
+        """Return what the call returned, or raise what it raised."""
+        if self._failed:
+            raise self._failed[0]
+        return self._found[0]
+
+    def _run(self, call: Callable[[str], _Result], argument: str) -> None:
+        try:
+            self._found.append(call(argument))
+        except BaseException as error:  # noqa: BLE001 - raised again by result()
+            self._failed.append(error)
 
 
 class _Loader:
@@ -135,13 +167,13 @@ class _Loader:
             )
         contract = build.input or manifest.input
         options = {name: str(value) for name, value in manifest.options}
-        confidence = options.pop("confidence", None)
+        options.pop("confidence", None)
         detector = open_detector(
             manifest.family,
             open_session(build.runtime, self._store.read_files(manifest.id, build.id), threads=self._threads),
             contract,
             longest_side=self._longest_side,
-            confidence=float(confidence) if confidence is not None else None,
+            confidence=_number(manifest, "confidence") if "confidence" in dict(manifest.options) else None,
             options=options,
         )
         return detector, _identity(manifest, build)
@@ -158,16 +190,25 @@ class _Loader:
     def pad(self, name: str) -> PADetector:
         """Return a detector of presentation attacks."""
         manifest, build = _find(self._store, name, "pad", self._policy)
-        options = dict(manifest.options)
         session = open_session(build.runtime, self._store.read_files(manifest.id, build.id), threads=self._threads)
         return MiniFASDetector(
             manifest.id,
             session,
             build.input or manifest.input,
             bona_fide_class=manifest.output.classes.index("bona_fide"),
-            accept_at=float(options["accept_at"]),
-            reject_at=float(options["reject_at"]),
+            accept_at=_number(manifest, "accept_at"),
+            reject_at=_number(manifest, "reject_at"),
+            recipe=cast("Literal['minivision', 'celebaspoof']", dict(manifest.options).get("recipe", "minivision")),
         )
+
+
+def _number(manifest: Manifest, option: str) -> float:
+    value = dict(manifest.options).get(option)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(
+            "model.invalid_manifest", f"The option {option} of {manifest.id} is a number; found {type(value).__name__}."
+        )
+    return float(value)
 
 
 def _find(store: PackStore, name: str, task: str, policy: LoadPolicy) -> tuple[Manifest, Build]:
@@ -249,4 +290,4 @@ def _median_seconds(run: Callable[[], object]) -> float:
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return median(times)
+    return sorted(times)[len(times) // 2]

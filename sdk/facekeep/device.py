@@ -5,27 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from facekeep.assembly import LoadedModels, ModelChoice, choose_models, load_models
-from facekeep.audit import AuditEvent, TrailReport, verify_trail
+from facekeep.audit import AuditEvent, TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
 from facekeep.consent import ConsentGrant
 from facekeep.flows.acquisition import Source
-from facekeep.flows.consents import Consents, SubjectSummary
 from facekeep.flows.context import FlowContext, Models, Settings
-from facekeep.flows.enrol import EnrolmentReceipt, enrol
 from facekeep.flows.gallery import GalleryCache
-from facekeep.flows.identify import identify
-from facekeep.flows.verify import verify
-from facekeep.flows.withdraw import ErasureReceipt, withdraw
 from facekeep.packs import LoadPolicy, PackStore
 from facekeep.ports import KeyProvider
 from facekeep.vault import SQLiteVault
+
+# Each flow is imported where it is first used: a cold device that only verifies loads only that.
+if TYPE_CHECKING:
+    from facekeep.flows.consents import Consents, SubjectSummary
+    from facekeep.flows.enrol import EnrolmentReceipt
+    from facekeep.flows.withdraw import ErasureReceipt
 
 _MODELS_SETTING = "models"
 
@@ -68,7 +70,6 @@ class Device:
         self._context = FlowContext(
             vault, clock, settings, GalleryCache(settings.gallery_idle, settings.gallery_precision), self._load_models
         )
-        self.consents = Consents(self._context)
 
     @classmethod
     def open(
@@ -80,6 +81,7 @@ class Device:
         embedder: str | None = None,
         pads: Sequence[str] | None = None,
         packs: PackStore | None = None,
+        models: Models | None = None,
         policy: LoadPolicy | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -94,6 +96,7 @@ class Device:
             embedder: likewise.
             pads: packs for presentation attack detection, all of which have to agree; left out: as before, else none.
             packs: where model packs lie; left out: "packs" under `home`.
+            models: detector, embedder and their contract of your own (see `facekeep.ports`), instead of packs.
             policy: which licences and training data are acceptable.
             settings: thresholds, floors, limits.
             clock: what tells the time.
@@ -105,9 +108,9 @@ class Device:
         where = Path(home).expanduser()
         clock, settings = clock or SystemClock(), settings or Settings()
         if mode == "create" or (mode == "create-or-open" and not SQLiteVault.exists(where)):
-            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout=settings.busy_timeout)
+            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout_seconds=settings.busy_timeout.total_seconds())
         else:
-            vault = SQLiteVault.open(where, key, clock=clock, busy_timeout=settings.busy_timeout)
+            vault = SQLiteVault.open(where, key, clock=clock, busy_timeout_seconds=settings.busy_timeout.total_seconds())
         try:
             with vault.transaction(durable=False) as transaction:
                 stored = transaction.read_setting(_MODELS_SETTING)
@@ -126,6 +129,7 @@ class Device:
                 settings=settings,
                 choice=asked or kept,
                 policy=policy or LoadPolicy(),
+                models=models,
             )
         except BaseException:
             vault.close()
@@ -145,6 +149,13 @@ class Device:
         self._context.gallery.wipe()
         self._vault.close()
 
+    @cached_property
+    def consents(self) -> Consents:
+        """The consents of this device: grant, refuse, require, withdraw, show."""
+        from facekeep.flows.consents import Consents
+
+        return Consents(self._context)
+
     def enrol(self, subject: str, frames: Source | Iterable[Source], grant: ConsentGrant) -> EnrolmentReceipt:
         """Make a sealed template of `subject` from one or more frames of one sitting.
 
@@ -159,6 +170,8 @@ class Device:
         Raises:
             ConsentError, AcquisitionError, EnrolmentError, ComparisonError, VaultError, ModelError: with a stable code.
         """
+        from facekeep.flows.enrol import enrol
+
         sources = [frames] if _is_single(frames) else frames
         return enrol(self._context, subject, sources, grant)  # type: ignore[arg-type]
 
@@ -173,6 +186,8 @@ class Device:
         Raises:
             ConsentError, AcquisitionError, EnrolmentError, ComparisonError, VaultError, ModelError: with a stable code.
         """
+        from facekeep.flows.verify import verify
+
         return verify(self._context, subject, frame, target_fmr=target_fmr or self._context.settings.target_fmr)
 
     def identify(self, frame: Source, *, target_fpir: float | None = None, margin: float | None = None) -> Identification:
@@ -186,6 +201,8 @@ class Device:
         Raises:
             ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError: with a stable code.
         """
+        from facekeep.flows.identify import identify
+
         settings = self._context.settings
         return identify(
             self._context,
@@ -201,6 +218,8 @@ class Device:
             ConsentError: "consent.none" when nothing is on record.
             VaultError: with a stable code.
         """
+        from facekeep.flows.withdraw import withdraw
+
         return withdraw(self._context, subject)
 
     def subjects(self) -> tuple[SubjectSummary, ...]:
@@ -225,8 +244,7 @@ class Device:
         Raises:
             AuditError: with a stable code and the place.
         """
-        with self._vault.transaction(durable=False):
-            return verify_trail(self._vault.trail_entries(), self._vault.trail_note(), self._vault.device_key.public_bytes)
+        return self._vault.verify_trail()
 
     def verify_vault(self) -> None:
         """Check every row of the vault and open every envelope.

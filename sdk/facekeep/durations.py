@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import re
 from datetime import datetime, timedelta
 
@@ -37,6 +36,9 @@ def add_duration(start: datetime, duration: str | timedelta) -> datetime:
 
 
 def _shift(start: datetime, months: int, rest: timedelta) -> datetime:
+    # Imported here: it brings `locale` along, which nothing else on a device needs.
+    import calendar
+
     try:
         year, month0 = divmod(start.year * 12 + start.month - 1 + months, 12)
         day = min(start.day, calendar.monthrange(year, month0 + 1)[1])

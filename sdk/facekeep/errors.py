@@ -80,6 +80,9 @@ CODES: Final[dict[str, str]] = {
     # trust
     "trust.bad_signature": "A signature does not verify.",
     "trust.malformed": "A signed document is not well formed.",
+    # demo
+    "demo.refused_directory": "The directory for the demo's page cannot be used.",
+    "demo.no_people": "No picture in the folder says who is on it.",
     # selftest
     "selftest.leak": "Bytes derived from an image left memory unsealed.",
     "selftest.failed": "The selftest could not complete.",
@@ -164,3 +167,9 @@ class SelftestError(FacekeepError):
     """The selftest found a leak or could not run."""
 
     branch = "selftest"
+
+
+class DemoError(FacekeepError):
+    """The demo could not begin or could not write its page."""
+
+    branch = "demo"

@@ -88,17 +88,25 @@ def open_note(note: str, name: str, public_key: bytes) -> str:
     if not separator or not signatures.endswith("\n"):
         raise TrustError("trust.malformed", "A signed note is a text, an empty line and signature lines.")
     text += "\n"
-    for line in signatures[:-1].split("\n"):
-        words = line.split(" ")
-        if len(words) != 3 or words[0] != _DASH.strip():
-            raise TrustError("trust.malformed", "A signature line is a dash, a name and base64.")
-        try:
-            blob = base64.b64decode(words[2], validate=True)
-        except (ValueError, binascii.Error):
-            raise TrustError("trust.malformed", "A signature line is a dash, a name and base64.") from None
-        if words[1] == name and blob[:4] == key_id(name, public_key):
+    # Every line is read before any counts: a note that some verifiers reject must not pass here.
+    blobs = [_read_signature_line(line) for line in signatures[:-1].split("\n")]
+    for signer, blob in blobs:
+        if signer == name and blob[:4] == key_id(name, public_key):
             if len(blob) != 4 + SIGNATURE_BYTES:
                 raise TrustError("trust.malformed", "An Ed25519 note signature has 64 bytes.")
             verify_raw(public_key, text.encode(), blob[4:])
             return text
     raise TrustError("trust.bad_signature", "The note carries no signature by the key expected.")
+
+
+def _read_signature_line(line: str) -> tuple[str, bytes]:
+    words = line.split(" ")
+    try:
+        if len(words) != 3 or words[0] != _DASH.strip() or not words[1]:
+            raise ValueError
+        blob = base64.b64decode(words[2], validate=True)
+        if len(blob) < 5:
+            raise ValueError
+    except (ValueError, binascii.Error):
+        raise TrustError("trust.malformed", "A signature line is a dash, a name and base64.") from None
+    return words[1], blob

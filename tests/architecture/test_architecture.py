@@ -129,3 +129,17 @@ def test_nothing_of_shared_is_committed() -> None:
     names = [line.split("\t", 1)[1] for line in listed.stdout.splitlines()]
     pictures = [name for name in names if name.lower().endswith((".jpg", ".jpeg", ".mp4", ".parquet"))]
     assert pictures == []
+
+
+def test_loading_every_runtime_leaves_nothing_in_the_home_directory(tmp_path: Path) -> None:
+    code = "import facekeep, facekeep.runtime as runtime; print([status.works for status in runtime.available_runtimes()])"
+    import os
+
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    folders = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    for folder in folders.values():
+        folder.mkdir()
+    environment |= {name: str(folder) for name, folder in folders.items()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("[True")
+    assert [str(path) for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -142,7 +142,7 @@ def test_every_changed_byte_of_a_record_is_found() -> None:
 @given(
     state=st.sampled_from(Lifecycle),
     purposes=st.frozensets(st.sampled_from(Purpose), min_size=1),
-    start=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    start=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
     days=st.integers(1, 4000),
 )
 def test_records_survive_their_bytes(state: Lifecycle, purposes: frozenset[Purpose], start: datetime, days: int) -> None:

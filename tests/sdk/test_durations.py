@@ -1,3 +1,4 @@
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -40,7 +41,5 @@ def test_a_timedelta_is_added_as_it_is(duration: timedelta) -> None:
 
 @given(st.text(max_size=12))
 def test_no_text_raises_anything_but_value_error(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert add_duration(START, text) > START
-    except ValueError:
-        pass

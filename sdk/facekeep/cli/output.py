@@ -25,6 +25,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "audit": 10,
     "trust": 11,
     "selftest": 12,
+    "demo": 13,
 }
 
 

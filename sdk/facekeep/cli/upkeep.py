@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,19 +132,23 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run the main job, consent, enrol, verify, identify, withdraw, proof, and draw what happened."""
-    from facekeep.demo import run_demo
+    from facekeep.demo import run_demo, shown_progress
 
     options = options_of(context)
-    report = run_demo(
-        out=out,
-        photos=photos,
-        packs=options.pack_store(),
-        detector=detector,
-        embedder=embedder,
-        pads=tuple(pad or ()),
-        progress=None if as_json else _line,
-    )
+    with nullcontext() if as_json else shown_progress() as progress:
+        report = run_demo(
+            out=out,
+            photos=photos,
+            packs=options.pack_store(),
+            detector=detector,
+            embedder=embedder,
+            pads=tuple(pad or ()),
+            policy=options.policy,
+            progress=progress,
+        )
     say(report.render_text(), report.to_json(), as_json=as_json)
+    if not report.is_kept:
+        raise typer.Exit(EXIT_CODES["demo"])
 
 
 def _details(details: dict[str, Any]) -> str:

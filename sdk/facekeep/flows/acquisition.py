@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from facekeep.alignment import align
 from facekeep.biometric import Detection, Embedding, FaceSample, Frame, PADOutcome, PADReport
-from facekeep.capture import as_frame
 from facekeep.clock import Clock
 from facekeep.consent import ConsentGrant
 from facekeep.errors import AcquisitionError
@@ -45,12 +44,14 @@ def obtain_frame(source: Source, grant: ConsentGrant, clock: Clock, settings: Se
     if isinstance(source, Frame):
         return source
     if isinstance(source, np.ndarray | str | PathLike):
+        from facekeep.capture import as_frame
+
         return as_frame(source, clock, max_pixels=settings.max_pixels)
     return source.capture(grant)
 
 
-def find_single_face(frame: Frame, models: Models) -> Detection:
-    """Return the one face of `frame`.
+def find_single_face(frame: Frame, models: Models, settings: Settings) -> Detection:
+    """Return the one face of `frame`; with `bystanders="ignored"` the largest.
 
     Raises:
         AcquisitionError: "acquisition.no_face" or "acquisition.several_faces".
@@ -58,12 +59,12 @@ def find_single_face(frame: Frame, models: Models) -> Detection:
     detections = models.detector.detect(frame)
     if not detections:
         raise AcquisitionError("acquisition.no_face", "No face was found. Face the camera, closer and in even light.")
-    if len(detections) > 1:
+    if len(detections) > 1 and settings.bystanders == "refused":
         # Taking the largest would let a bystander be enrolled or verified in the subject's name.
         raise AcquisitionError(
             "acquisition.several_faces", f"One face is expected; {len(detections)} were found. Let one person face the camera."
         )
-    return detections[0]
+    return max(detections, key=lambda detection: detection.box_px[2] * detection.box_px[3])
 
 
 def acquire_face(frame: Frame, detection: Detection, models: Models, settings: Settings) -> Acquired:

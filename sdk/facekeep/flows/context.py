@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
 from facekeep.audit import AuditEvent
 from facekeep.biometric import OperatingPoint
@@ -24,18 +24,22 @@ class Models(Protocol):
     def detector(self) -> Detector:
         """Finds faces."""
         ...
+
     @property
     def embedder(self) -> Embedder:
         """Turns admitted samples into vectors."""
         ...
+
     @property
     def pad(self) -> PADetector | None:
         """Examines presentation attacks; None where no pack is configured."""
         ...
+
     @property
     def contract_id(self) -> str:
         """The contract of every embedding these models make."""
         ...
+
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """Thresholds measured for exactly this build."""
@@ -50,6 +54,8 @@ class Settings:
         target_fmr: false match rate of 1:1 verification.
         target_fpir: false positive identification rate of a whole 1:N search.
         margin: cosine by which the best subject of a search must lead the runner-up.
+        bystanders: "refused": exactly one face, for whoever stands beside the subject could pass for them; "ignored": the
+            largest face counts, for cameras that always see a background.
         quality: floors below which a sample is refused.
         longest_side: pixels to which the longest side of a frame is reduced for detection.
         max_pixels: pictures with more pixels are refused before they are decoded.
@@ -62,11 +68,12 @@ class Settings:
     target_fmr: float = 1e-3
     target_fpir: float = 1e-2
     margin: float = 0.05
+    bystanders: Literal["refused", "ignored"] = "refused"
     quality: QualityFloors = field(default_factory=QualityFloors)
     longest_side: int = 640
     max_pixels: int = 50_000_000
     threads: int = 1
-    gallery_precision: str = "float32"
+    gallery_precision: Literal["float32", "int8"] = "float32"
     gallery_idle: timedelta = timedelta(minutes=5)
     busy_timeout: timedelta = timedelta(seconds=5)
 
@@ -77,6 +84,8 @@ class Settings:
             raise ValueError("the margin is a difference of cosines, 0 to 1")
         if self.longest_side < 32 or self.max_pixels < 256 or self.threads < 1:
             raise ValueError("longest_side is at least 32, max_pixels at least 256, threads at least 1")
+        if self.bystanders not in {"refused", "ignored"}:
+            raise ValueError("bystanders is refused or ignored")
         if self.gallery_precision not in {"float32", "int8"} or self.gallery_idle <= timedelta(0):
             raise ValueError("gallery_precision is float32 or int8, and gallery_idle is longer than nothing")
 

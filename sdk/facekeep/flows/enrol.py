@@ -93,7 +93,7 @@ def enrol(context: FlowContext, subject: str, sources: Iterable[Source], grant: 
         for source in sources:
             try:
                 frame = obtain_frame(source, current, context.clock, context.settings)
-                face = acquire_face(frame, find_single_face(frame, models), models, context.settings)
+                face = acquire_face(frame, find_single_face(frame, models, context.settings), models, context.settings)
             except AcquisitionError as refusal:
                 reports.append(FrameReport(False, None, refusal.code, str(refusal.args[0])))
                 continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from facekeep.biometric.arrays import wipe
 from facekeep.clock import Clock
 from facekeep.comparison import Gallery
 from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, fold_chain, require_clock
@@ -51,9 +52,9 @@ class GalleryCache:
         precision: "float32" or "int8".
     """
 
-    def __init__(self, idle: timedelta, precision: str) -> None:
+    def __init__(self, idle: timedelta, precision: Literal["float32", "int8"]) -> None:
         self._idle_seconds = idle.total_seconds()
-        self._precision: Literal["float32", "int8"] = "int8" if precision == "int8" else "float32"
+        self._precision = precision
         self._consenting: Consenting | None = None
         self._opened: OpenedGallery | None = None
         self._timer: threading.Timer | None = None
@@ -102,6 +103,11 @@ class GalleryCache:
             if self._opened is None or self._opened.contract_id != contract_id:
                 with vault.transaction(durable=False) as transaction:
                     rows = transaction.open_gallery(contract_id, consenting.handles.keys())
+                if rows.revision != consenting.revision:
+                    # Another process wrote between the two readings. Slots are reused: a person enrolled into a freed one
+                    # could be searched without consent. So who consents is asked again.
+                    wipe(rows.vectors)
+                    return self.opened(vault, clock, contract_id)
                 gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
                 self._opened = OpenedGallery(gallery, consenting, contract_id, len(set(rows.slots.tolist())))
             self._restart_timer()
@@ -125,7 +131,7 @@ def _read_consenting(vault: SQLiteVault, now: datetime) -> Consenting:
     grant: ConsentGrant | None = None
     good_until = datetime.max.replace(tzinfo=now.tzinfo)
     with vault.transaction(durable=False) as transaction:
-        revision = vault.revision
+        revision = transaction.revision
         judged = require_clock(now, transaction.last_event_time)
         for handle in transaction.subjects():
             state = fold_chain([ConsentRecord.parse(signed.body) for signed in transaction.consents(handle)])

@@ -41,7 +41,7 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
 
         # 1 frame, 2 detect
         frame = obtain_frame(source, grant, context.clock, context.settings)
-        detection = find_single_face(frame, models)
+        detection = find_single_face(frame, models, context.settings)
 
         # 3 to 7
         probe = acquire_face(frame, detection, models, context.settings).embedding

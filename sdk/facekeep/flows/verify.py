@@ -42,7 +42,7 @@ def verify(context: FlowContext, subject: str, source: Source, *, target_fmr: fl
 
         # 1 frame, 2 detect
         frame = obtain_frame(source, grant, context.clock, context.settings)
-        detection = find_single_face(frame, models)
+        detection = find_single_face(frame, models, context.settings)
 
         # 3 to 7
         probe = acquire_face(frame, detection, models, context.settings).embedding
