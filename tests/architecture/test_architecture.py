@@ -60,8 +60,12 @@ def test_only_listed_modules_may_hold_a_face() -> None:
     }
     listed = {name for name in holders if any(name == item or name.startswith(item + ".") for item in allowed)}
     assert holders - listed == set()
-    unused = [item for item in allowed if not any(name == item or name.startswith(item + ".") for name in holders)]
-    assert unused == []
+    # Stages and runtimes that take bare arrays hold a face without importing its type; they stand on the list all the same.
+    assert {item for item in allowed if not any(name == item or name.startswith(item + ".") for name in holders)} == {
+        "facekeep.embedding",
+        "facekeep.resampling",
+        "facekeep.runtime",
+    }
 
 
 def test_the_base_dependencies_stay_four() -> None:

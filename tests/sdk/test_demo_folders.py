@@ -18,7 +18,7 @@ from facekeep.demo.output import MARKER_NAME, OutputDirectory
 from facekeep.demo.photos import read_album
 from facekeep.demo.report import figures_of
 from facekeep.demo.run import SCRATCH_PREFIX
-from facekeep.errors import AcquisitionError, EnrolmentError, ModelError, VaultError
+from facekeep.errors import AcquisitionError, DemoError, ModelError
 from facekeep.packs import PackStore
 from tests.sdk.demo_setting import Page, page_of, run_on, save_drawings
 
@@ -137,7 +137,7 @@ def test_names_that_cannot_be_written_are_replaced(tmp_path: Path) -> None:
 
 def test_a_folder_that_names_nobody(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").touch()
-    with pytest.raises(EnrolmentError, match="sub-folder per person") as caught:
+    with pytest.raises(DemoError, match="sub-folder per person") as caught:
         read_album(tmp_path, _never_read, Limits())
     assert caught.value.code == "demo.no_people"
 
@@ -174,7 +174,7 @@ def test_roles() -> None:
 
 def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("somebody's work")
-    with pytest.raises(VaultError, match="not made by a demo"):
+    with pytest.raises(DemoError, match="not made by a demo"):
         run_demo(out=tmp_path)
     assert (tmp_path / "index.html").read_text() == "somebody's work"
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
@@ -183,14 +183,14 @@ def test_a_foreign_directory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "something else"])
 def test_a_marker_of_somebody_elses_is_no_marker(tmp_path: Path, content: str) -> None:
     (tmp_path / MARKER_NAME).write_text(content)
-    with pytest.raises(VaultError):
+    with pytest.raises(DemoError):
         OutputDirectory(tmp_path)
 
 
 def test_a_file_or_a_missing_permission_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(VaultError) as caught:
+        with pytest.raises(DemoError) as caught:
             OutputDirectory(where)
         assert caught.value.code == "demo.refused_directory"
 
