@@ -89,13 +89,17 @@ def doctor(
     context: typer.Context,
     detector: DetectorOption = None,
     embedder: EmbedderOption = None,
+    pad: PadOption = None,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference session.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is installed, which runtimes and packs work, the time of each stage and memory."""
     from facekeep.doctor import examine
 
     options = options_of(context)
-    report = examine(options.home, options.pack_store(), detector=detector, embedder=embedder)
+    report = examine(
+        options.home, options.pack_store(), detector=detector, embedder=embedder, pads=tuple(pad or ()), threads=threads
+    )
     say(report.render_text(), asdict(report), as_json=as_json)
 
 
@@ -103,7 +107,9 @@ def selftest(
     context: typer.Context,
     detector: DetectorOption = None,
     embedder: EmbedderOption = None,
+    pad: PadOption = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder of pictures, for packs that see real faces.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder to keep what the run wrote, for a closer look.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the main job under watch and prove that nothing derived from a picture leaves memory unsealed."""
@@ -113,7 +119,9 @@ def selftest(
     report = run_selftest(
         detector=detector,
         embedder=embedder,
+        pads=tuple(pad or ()),
         pictures=pictures,
+        keep=keep,
         packs=options.pack_store(),
         progress=None if as_json else _line,
     )
