@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from facekeep.assembly import LoadedModels, ModelChoice, choose_models, load_models
+from facekeep.assembly import Inference, LoadedModels, ModelChoice, choose_models, load_models
 from facekeep.audit import AuditEvent, TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
@@ -281,8 +281,9 @@ class Device:
         settings = self._context.settings
         asked = self._choice or ModelChoice(None, None, ())
         # Measured once, then kept: templates of another build belong to another contract.
-        choice = choose_models(self._packs, asked, policy=self._policy, threads=settings.threads)
-        models = load_models(self._packs, choice, policy=self._policy, threads=settings.threads, longest_side=settings.longest_side)
+        inference = Inference(settings.threads, settings.providers, settings.longest_side)
+        choice = choose_models(self._packs, asked, policy=self._policy, inference=inference)
+        models = load_models(self._packs, choice, policy=self._policy, inference=inference)
         with self._vault.transaction(durable=False) as transaction:
             changed = transaction.read_setting(_MODELS_SETTING) != choice.to_bytes()
         if changed:

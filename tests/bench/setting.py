@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import statistics
 import tempfile
 import time
@@ -66,3 +67,10 @@ def interleaved(rounds: int, *runs: Callable[[], object]) -> list[float]:
 
 def report(name: str, value: str, target: str = "") -> None:
     print(f"{name:<66} {value:>16}   {target}", flush=True)
+
+
+def temporary_folder() -> Path:
+    """A folder that goes when the process does."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

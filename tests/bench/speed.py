@@ -13,8 +13,18 @@ from facekeep.biometric import Frame
 from facekeep.clock import SystemClock
 from facekeep.packs import LoadPolicy
 from facekeep.quality import assess
-from tests.bench.accuracy import _temporary
-from tests.bench.setting import ALL, DETECTOR, EMBEDDER, NOTICE, import_packs, interleaved, real_device, report, single_face_frame
+from tests.bench.setting import (
+    ALL,
+    DETECTOR,
+    EMBEDDER,
+    NOTICE,
+    import_packs,
+    interleaved,
+    real_device,
+    report,
+    single_face_frame,
+    temporary_folder,
+)
 
 
 def bare_session(path: Path) -> ort.InferenceSession:
@@ -47,7 +57,7 @@ def overhead(shared: Path) -> None:
 
 def stages(shared: Path) -> None:
     """Each stage as a share of one verification."""
-    models = load_models(import_packs(shared, _temporary()), ModelChoice(DETECTOR, EMBEDDER), policy=LoadPolicy())
+    models = load_models(import_packs(shared, temporary_folder()), ModelChoice(DETECTOR, EMBEDDER), policy=LoadPolicy())
     frame = Frame(single_face_frame(shared), SystemClock().now())
     face = models.detector.detect(frame)[0]
     crop = align(frame, face)
@@ -65,7 +75,7 @@ def stages(shared: Path) -> None:
 
 def growth(shared: Path) -> None:
     """How detection grows with pixels, and everything after it with faces."""
-    models = load_models(import_packs(shared, _temporary()), ModelChoice(DETECTOR, EMBEDDER), policy=LoadPolicy())
+    models = load_models(import_packs(shared, temporary_folder()), ModelChoice(DETECTOR, EMBEDDER), policy=LoadPolicy())
     base = 0.0
     for width, height in ((320, 240), (640, 480), (1280, 960), (2560, 1920), (4000, 3000)):
         frame = Frame(single_face_frame(shared, width, height), SystemClock().now())

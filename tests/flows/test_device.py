@@ -357,6 +357,25 @@ def test_open_create_and_their_opposites(tmp_path: Path) -> None:
     assert caught.value.code == "vault.already_exists"
 
 
+def test_a_corrupt_store_lets_nobody_through(open_device: Callable[..., Device], tmp_path: Path, models: CountedModels) -> None:
+    import sqlite3
+
+    device = open_device()
+    enrol(device, "alice", 1)
+    models.counting.calls.clear()
+    with sqlite3.connect(tmp_path / "home" / "vault.db") as connection:
+        connection.execute("UPDATE consents SET body = CAST(replace(body, '2026-12-21', '2036-12-21') AS BLOB)")
+    connection.close()
+    with pytest.raises(FacekeepError) as live:
+        device.verify("alice", picture(1, 2))
+    assert live.value.code in {"consent.corrupt", "vault.corrupt"}
+    assert models.counting.calls == []
+    device.close()
+    with pytest.raises(VaultError) as reopened:
+        open_device()
+    assert reopened.value.code == "vault.corrupt"
+
+
 def test_key_rotation_keeps_everyone(device: Device) -> None:
     enrol(device, "alice", 1)
     assert device.rotate_keys() < device.rotate_keys()

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.alignment import align
-from facekeep.assembly import LoadedModels, ModelChoice, load_models
+from facekeep.assembly import Inference, LoadedModels, ModelChoice, load_models
 from facekeep.biometric import Detection, Frame, OperatingPoint
 from facekeep.calibration import measure_operating_points
 from facekeep.capture import as_frame
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = PackStore(options.packs)
     detector = options.detector or ("drawn-detector/onnx" if options.drawn else "yunet-s/onnx-dynamic")
     models = load_models(
-        store, ModelChoice(detector, f"{options.pack}/{options.build}"), policy=LoadPolicy(), threads=options.threads
+        store, ModelChoice(detector, f"{options.pack}/{options.build}"), policy=LoadPolicy(), inference=Inference(options.threads)
     )
     vectors = embed_all(models, pictures, options.cache.expanduser(), _say)
     without = int(np.sum(~np.isfinite(vectors[:, 0])))

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from facekeep.assembly import PREFERRED_DETECTORS, PREFERRED_EMBEDDERS, ModelChoice, choose_models
+from facekeep.assembly import PREFERRED_DETECTORS, PREFERRED_EMBEDDERS, Inference, ModelChoice, choose_models
 from facekeep.biometric import Frame
 from facekeep.calibration import operating_point_for
 from facekeep.capture import as_frame
@@ -129,7 +129,7 @@ def run_demo(
         else:
             album = read_album(photos.expanduser(), _reader(clock, settings), limits or Limits())
             asked = ModelChoice(detector, embedder, tuple(pads))
-        choice = choose_models(store, asked, policy=policy, threads=settings.threads)
+        choice = choose_models(store, asked, policy=policy, inference=Inference(settings.threads, settings.providers))
         output = OutputDirectory(out)
         try:
             record = _perform(_Plan(store, choice, policy, settings, clock, album, Path(scratch)), _Ticker(progress, album))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.alignment import align
-from facekeep.assembly import LoadedModels, ModelChoice, choose_models, load_models
+from facekeep.assembly import Inference, LoadedModels, ModelChoice, choose_models, load_models
 from facekeep.audit import AuditEvent
 from facekeep.biometric import Detection, Embedding, Frame, Template
 from facekeep.clock import SystemClock
@@ -48,7 +48,7 @@ def measure_stages(store: PackStore, asked: ModelChoice, problems: list[Problem]
     settings = Settings(threads=threads)
     start = time.perf_counter()
     try:
-        models = load_models(store, choice, policy=LoadPolicy(), threads=threads, longest_side=settings.longest_side)
+        models = load_models(store, choice, policy=LoadPolicy(), inference=Inference(threads))
     except ModelError as error:
         problems.append(Problem("problem", f"The models cannot be loaded: {error.args[0]}", ""))
         return None
@@ -67,14 +67,16 @@ def measure_stages(store: PackStore, asked: ModelChoice, problems: list[Problem]
 
 def _choose(store: PackStore, asked: ModelChoice, problems: list[Problem], threads: int) -> tuple[ModelChoice, str] | None:
     try:
-        return choose_models(store, asked, policy=LoadPolicy(), threads=threads), ""
+        return choose_models(store, asked, policy=LoadPolicy(), inference=Inference(threads)), ""
     except FacekeepError as error:
         if asked.detector or asked.embedder or asked.pads:
             problems.append(Problem("problem", f"The models named cannot be used: {error.args[0]}", ""))
             return None
     drawn = {pack.task: pack.id for pack in store.manifests() if pack.is_simulation}
     try:
-        choice = choose_models(store, ModelChoice(drawn["detection"], drawn["embedding"]), policy=LoadPolicy(), threads=threads)
+        choice = choose_models(
+            store, ModelChoice(drawn["detection"], drawn["embedding"]), policy=LoadPolicy(), inference=Inference(threads)
+        )
     except (KeyError, FacekeepError):
         return None
     return choice, "models for drawn people, since none for real faces are installed: times of real ones are longer"

@@ -60,6 +60,7 @@ class Settings:
         longest_side: pixels to which the longest side of a frame is reduced for detection.
         max_pixels: pictures with more pixels are refused before they are decoded.
         threads: threads of one inference session.
+        providers: execution providers of ONNX Runtime, in order of preference.
         gallery_precision: "float32", or "int8" for a quarter of the memory.
         gallery_idle: opened templates are wiped from memory after this long without a search.
         busy_timeout: how long to wait for another process that holds the vault.
@@ -73,6 +74,7 @@ class Settings:
     longest_side: int = 640
     max_pixels: int = 50_000_000
     threads: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
     gallery_precision: Literal["float32", "int8"] = "float32"
     gallery_idle: timedelta = timedelta(minutes=5)
     busy_timeout: timedelta = timedelta(seconds=5)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.assembly import ModelChoice, choose_models, load_models
+from facekeep.assembly import Inference, ModelChoice, choose_models, load_models
 from facekeep.calibration import loosest_point
 from facekeep.contract import InputContract
 from facekeep.errors import SelftestError
@@ -72,7 +72,9 @@ def run_selftest(
     # 0 prepare
     store, choice, contract = _choose(embedder, detector, tuple(pads), packs, has_pictures=pictures is not None)
     settings = Settings()
-    models = load_models(store, choice, policy=LoadPolicy(), threads=settings.threads, longest_side=settings.longest_side)
+    models = load_models(
+        store, choice, policy=LoadPolicy(), inference=Inference(settings.threads, settings.providers, settings.longest_side)
+    )
 
     def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         return embed_picture(pixels, models, settings)

@@ -1,0 +1,161 @@
+"""Packs read, sessions opened, stages wired."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from facekeep.assembly.aside import Aside
+from facekeep.assembly.choice import ModelChoice
+from facekeep.biometric import OperatingPoint
+from facekeep.contract import ModelIdentity, contract_id
+from facekeep.detection import open_detector
+from facekeep.embedding import CosineEmbedder
+from facekeep.errors import ModelError
+from facekeep.packs import Build, LoadPolicy, Manifest, PackStore, fix_command, split_name
+from facekeep.pad import CombinedPADetector, MiniFASDetector
+from facekeep.ports import Detector, Embedder, PADetector, Session
+from facekeep.runtime import open_session
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """How models run. None of it is part of the contract: the vectors stay comparable.
+
+    Attributes:
+        threads: threads inside one session.
+        providers: execution providers of ONNX Runtime in order of preference; the other runtimes ignore them.
+        longest_side: pixels to which the longest side of a frame is reduced for detection.
+    """
+
+    threads: int = 1
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    longest_side: int = 640
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModels:
+    """Models that run.
+
+    Attributes:
+        detector: finds faces.
+        embedder: turns admitted samples into vectors.
+        pad: examines presentation attacks, or None.
+        contract_id: the contract of every embedding they make.
+        operating_points: thresholds measured for exactly this build of the embedder.
+        choice: their names, builds included.
+    """
+
+    detector: Detector
+    embedder: Embedder
+    pad: PADetector | None
+    contract_id: str
+    operating_points: tuple[OperatingPoint, ...]
+    choice: ModelChoice
+
+
+def load_models(store: PackStore, choice: ModelChoice, *, policy: LoadPolicy, inference: Inference | None = None) -> LoadedModels:
+    """Return the models of a complete choice.
+
+    Raises:
+        ModelError: "model.not_installed", "model.hash_mismatch", "model.not_permitted", "model.wrong_task",
+            "model.runtime_missing", "model.invalid_model" and their kind.
+    """
+    if choice.detector is None or choice.embedder is None:
+        raise ModelError("model.unknown_pack", "A detector and an embedder have to be named or chosen first.")
+    found = Loader(store, policy, inference or Inference())
+    # Side by side: a runtime sets a session up without holding the interpreter, and a cold device has a second core idle.
+    with Aside(found.detector, choice.detector) as aside:
+        embedder, embedder_identity, points = found.embedder(choice.embedder)
+    detector, detector_identity = aside.result()
+    pads = tuple(found.pad(name) for name in choice.pads)
+    pad = pads[0] if len(pads) == 1 else CombinedPADetector(pads) if pads else None
+    return LoadedModels(detector, embedder, pad, contract_id(detector_identity, embedder_identity), points, choice)
+
+
+class Loader:
+    """Reads packs under one policy and opens them with the same settings."""
+
+    def __init__(self, store: PackStore, policy: LoadPolicy, inference: Inference) -> None:
+        self.store, self._policy, self._inference = store, policy, inference
+
+    def detector(self, name: str) -> tuple[Detector, ModelIdentity]:
+        """Return the detector and what the contract hashes of it."""
+        manifest, build = self.find(name, "detection")
+        if not manifest.output.landmarks:
+            raise ModelError(
+                "model.wrong_task", f"{manifest.id} finds boxes without landmarks, so nothing can be aligned by it. Use yunet-s."
+            )
+        contract = build.input or manifest.input
+        options = {name: str(value) for name, value in manifest.options}
+        options.pop("confidence", None)
+        detector = open_detector(
+            manifest.family,
+            self._session(manifest, build),
+            contract,
+            longest_side=self._inference.longest_side,
+            confidence=_number(manifest, "confidence") if "confidence" in dict(manifest.options) else None,
+            options=options,
+        )
+        return detector, _identity(manifest, build)
+
+    def embedder(self, name: str) -> tuple[Embedder, ModelIdentity, tuple[OperatingPoint, ...]]:
+        """Return the embedder, what the contract hashes of it, and its operating points."""
+        manifest, build = self.find(name, "embedding")
+        if manifest.output.dimension is None:
+            raise ModelError("model.invalid_manifest", f"{manifest.id} does not say how long its vectors are.")
+        session = self._session(manifest, build)
+        embedder = CosineEmbedder(session, build.input or manifest.input, manifest.output.dimension)
+        return embedder, _identity(manifest, build), build.operating_points
+
+    def pad(self, name: str) -> PADetector:
+        """Return a detector of presentation attacks."""
+        manifest, build = self.find(name, "pad")
+        session = self._session(manifest, build)
+        return MiniFASDetector(
+            manifest.id,
+            session,
+            build.input or manifest.input,
+            bona_fide_class=manifest.output.classes.index("bona_fide"),
+            accept_at=_number(manifest, "accept_at"),
+            reject_at=_number(manifest, "reject_at"),
+            recipe=cast("Literal['minivision', 'celebaspoof']", dict(manifest.options).get("recipe", "minivision")),
+        )
+
+    def find(self, name: str, task: str) -> tuple[Manifest, Build]:
+        """Return pack and build of a name, the first installed build where the name gives none; policy and task checked."""
+        pack_id, build_id = split_name(name)
+        manifest = self.store.manifest(pack_id)
+        if manifest.task != task:
+            raise ModelError("model.wrong_task", f"{pack_id} is a pack for {manifest.task}; one for {task} is expected.")
+        self._policy.require(manifest)
+        if build_id is not None:
+            return manifest, manifest.build(build_id)
+        installed = self.store.installed(pack_id)
+        if not installed:
+            raise ModelError("model.not_installed", f"{pack_id} is not here. Run: {fix_command(manifest, manifest.builds[0])}")
+        return manifest, installed[0]
+
+    def _session(self, manifest: Manifest, build: Build) -> Session:
+        files = self.store.read_files(manifest.id, build.id)
+        return open_session(build.runtime, files, threads=self._inference.threads, providers=self._inference.providers)
+
+
+def _number(manifest: Manifest, option: str) -> float:
+    value = dict(manifest.options).get(option)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(
+            "model.invalid_manifest", f"The option {option} of {manifest.id} is a number; found {type(value).__name__}."
+        )
+    return float(value)
+
+
+def _identity(manifest: Manifest, build: Build) -> ModelIdentity:
+    return ModelIdentity(
+        manifest.id,
+        build.id,
+        manifest.family,
+        {file.name: file.sha256 for file in build.files},
+        build.input or manifest.input,
+        tuple((name, str(value)) for name, value in manifest.options),
+    )
