@@ -285,8 +285,8 @@ class Device:
         choice = choose_models(self._packs, asked, policy=self._policy, inference=inference)
         models = load_models(self._packs, choice, policy=self._policy, inference=inference)
         with self._vault.transaction(durable=False) as transaction:
-            changed = transaction.read_setting(_MODELS_SETTING) != choice.to_bytes()
-        if changed:
+            is_known = transaction.read_setting(_MODELS_SETTING) == choice.to_bytes()
+        if not is_known:
             with self._vault.transaction() as transaction:
                 transaction.write_setting(_MODELS_SETTING, choice.to_bytes())
                 details: dict[str, str | int | bool] = {

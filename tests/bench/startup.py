@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,9 @@ def session(path):
 pixels = np.load(sys.argv[1])
 detector, embedder = session(sys.argv[2]), session(sys.argv[3])
 detector.run(None, {detector.get_inputs()[0].name: np.ascontiguousarray(pixels[:, :, ::-1].transpose(2, 0, 1)[None], np.float32)})
-embedder.run(None, {embedder.get_inputs()[0].name: np.zeros((1, 3, 128, 128), np.float32)})
+# Real pixels: on zeros this embedder takes half the time.
+face = pixels[176:304, 256:384, ::-1].transpose(2, 0, 1)[None]
+embedder.run(None, {embedder.get_inputs()[0].name: np.ascontiguousarray(face, np.float32)})
 print(json.dumps(RSS), flush=True)
 """.replace("RSS", _RSS)
 
@@ -80,15 +83,17 @@ def cold(shared: Path) -> None:
         models = [str(shared / "models" / name) for name in WEIGHTS]
         bare = [sys.executable, "-c", _BARE, str(root / "frame.npy"), *models]
         ours = [sys.executable, "-c", _OURS, str(root / "frame.npy"), str(root / "home"), str(root / "key"), str(root / "packs")]
-        seconds, memory = {"bare": float("inf"), "ours": float("inf")}, {"bare": 0.0, "ours": 0.0}
+        seconds: dict[str, float] = {"bare": float("inf"), "ours": float("inf")}
+        seen: dict[str, list[float]] = {"bare": [], "ours": []}
         for _ in range(15):
             for name, command in (("bare", bare), ("ours", ours)):
                 start = time.perf_counter()
                 with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
                     assert process.stdout is not None
-                    memory[name] = json.loads(process.stdout.readline())
+                    seen[name].append(json.loads(process.stdout.readline()))
                     seconds[name] = min(seconds[name], time.perf_counter() - start)
                 assert process.returncode == 0
+    memory = {name: statistics.median(values) for name, values in seen.items()}
     report("bare script: start to both models run once", f"{1000 * seconds['bare']:.0f} ms", f"{memory['bare']:.0f} MB")
     report("facekeep: start to first decision", f"{1000 * seconds['ours']:.0f} ms", f"{memory['ours']:.0f} MB")
     report("time", f"{seconds['ours'] / seconds['bare']:.2f} x", "<= 1.5")

@@ -79,7 +79,7 @@ def _seconds(loader: Loader, manifest: Manifest, build: Build) -> float:
         detector = loader.detector(name)[0]
         return _median_seconds(lambda: detector.detect(frame))
     if manifest.task == "embedding":
-        embedder, crop = loader.embedder(name)[0], noise[:112, :112]
+        embedder, crop = loader.embedder(manifest, build), noise[:112, :112]
         return _median_seconds(lambda: embedder.embed(crop))
     pad, face = loader.pad(name), Detection((220.0, 140.0, 200.0, 200.0), None, 1.0)
     return _median_seconds(lambda: pad.examine(frame, face))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from facekeep.assembly.aside import Aside
 from facekeep.assembly.choice import ModelChoice
 from facekeep.biometric import OperatingPoint
 from facekeep.contract import ModelIdentity, contract_id
@@ -64,13 +63,13 @@ def load_models(store: PackStore, choice: ModelChoice, *, policy: LoadPolicy, in
     if choice.detector is None or choice.embedder is None:
         raise ModelError("model.unknown_pack", "A detector and an embedder have to be named or chosen first.")
     found = Loader(store, policy, inference or Inference())
-    # Side by side: a runtime sets a session up without holding the interpreter, and a cold device has a second core idle.
-    with Aside(found.detector, choice.detector) as aside:
-        embedder, embedder_identity, points = found.embedder(choice.embedder)
-    detector, detector_identity = aside.result()
+    manifest, build = found.find(choice.embedder, "embedding")
+    embedder = found.embedder(manifest, build)
+    detector, detector_identity = found.detector(choice.detector)
     pads = tuple(found.pad(name) for name in choice.pads)
     pad = pads[0] if len(pads) == 1 else CombinedPADetector(pads) if pads else None
-    return LoadedModels(detector, embedder, pad, contract_id(detector_identity, embedder_identity), points, choice)
+    contract = contract_id(detector_identity, identity_of(manifest, build))
+    return LoadedModels(detector, embedder, pad, contract, build.operating_points, choice)
 
 
 class Loader:
@@ -97,16 +96,13 @@ class Loader:
             confidence=_number(manifest, "confidence") if "confidence" in dict(manifest.options) else None,
             options=options,
         )
-        return detector, _identity(manifest, build)
+        return detector, identity_of(manifest, build)
 
-    def embedder(self, name: str) -> tuple[Embedder, ModelIdentity, tuple[OperatingPoint, ...]]:
-        """Return the embedder, what the contract hashes of it, and its operating points."""
-        manifest, build = self.find(name, "embedding")
+    def embedder(self, manifest: Manifest, build: Build) -> Embedder:
+        """Return the embedder of a build that `find` gave."""
         if manifest.output.dimension is None:
             raise ModelError("model.invalid_manifest", f"{manifest.id} does not say how long its vectors are.")
-        session = self._session(manifest, build)
-        embedder = CosineEmbedder(session, build.input or manifest.input, manifest.output.dimension)
-        return embedder, _identity(manifest, build), build.operating_points
+        return CosineEmbedder(self._session(manifest, build), build.input or manifest.input, manifest.output.dimension)
 
     def pad(self, name: str) -> PADetector:
         """Return a detector of presentation attacks."""
@@ -150,7 +146,8 @@ def _number(manifest: Manifest, option: str) -> float:
     return float(value)
 
 
-def _identity(manifest: Manifest, build: Build) -> ModelIdentity:
+def identity_of(manifest: Manifest, build: Build) -> ModelIdentity:
+    """Return what the contract hashes of a build."""
     return ModelIdentity(
         manifest.id,
         build.id,

@@ -11,12 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from facekeep.contract import InputContract
-from facekeep.detection.blazeface import BlazeFaceDetector
 from facekeep.detection.fitting import SMALLEST_SIDE_PX
-from facekeep.detection.points import PointsDetector
-from facekeep.detection.rfb import RFBDetector
 from facekeep.detection.suppression import non_maximum_suppression
-from facekeep.detection.yunet import YuNetDetector
 from facekeep.errors import ModelError
 from facekeep.ports import Detector, Session
 
@@ -31,10 +27,6 @@ __all__ = [
     "DEFAULT_LONGEST_SIDE_PX",
     "FAMILIES",
     "SMALLEST_SIDE_PX",
-    "BlazeFaceDetector",
-    "PointsDetector",
-    "RFBDetector",
-    "YuNetDetector",
     "non_maximum_suppression",
     "open_detector",
 ]
@@ -77,10 +69,19 @@ def open_detector(
             "model.invalid_manifest",
             "A detector takes the option overlap (0 to 1), a confidence over 0 and up to 1, and a longest side of 32 px or more.",
         )
+    # Each family is imported where it is asked for: a device uses one.
     if family == "yunet":
+        from facekeep.detection.yunet import YuNetDetector
+
         return YuNetDetector(session, input, longest_side=longest_side, confidence=least, overlap=overlap)
     if family == "rfb320":
+        from facekeep.detection.rfb import RFBDetector
+
         return RFBDetector(session, input, confidence=least, overlap=overlap)
     if family == "blazeface":
+        from facekeep.detection.blazeface import BlazeFaceDetector
+
         return BlazeFaceDetector(session, input, confidence=least, overlap=overlap)
+    from facekeep.detection.points import PointsDetector
+
     return PointsDetector(session, input, longest_side=longest_side, confidence=least)

@@ -1,7 +1,6 @@
 """Model packs: what a model says of itself, which files it has, and whether it may be used."""
 
 from facekeep.packs.files import Progress
-from facekeep.packs.importing import ImportReport
 from facekeep.packs.manifest import Build, Licence, Manifest, OutputContract, PackFile, Source, TrainingData
 from facekeep.packs.parsing import manifest_to_bytes, parse_manifest
 from facekeep.packs.policy import LoadPolicy, choose_build
@@ -10,7 +9,6 @@ from facekeep.packs.store import FileCheck, PackStore, fix_command, split_name
 __all__ = [
     "Build",
     "FileCheck",
-    "ImportReport",
     "Licence",
     "LoadPolicy",
     "Manifest",
