@@ -56,9 +56,16 @@ def fmr_for_fpir(target_fpir: float, gallery_size: int) -> float:
 
     1 - (1 - FPIR)^(1/N), ISO/IEC 19795-1: comparisons with different subjects taken as independent. Where they are not, the
     true FPIR is lower, so this errs on the careful side.
+
+    Raises:
+        ComparisonError: "comparison.no_operating_point" for a rate that is none; "comparison.empty_gallery".
     """
-    if not 0.0 < target_fpir < 1.0 or gallery_size < 1:
-        raise ValueError("a false positive identification rate lies between 0 and 1, a gallery holds at least one subject")
+    if not 0.0 < target_fpir < 1.0:
+        raise ComparisonError(
+            "comparison.no_operating_point", f"A false positive identification rate lies between 0 and 1; found {target_fpir:g}."
+        )
+    if gallery_size < 1:
+        raise ComparisonError("comparison.empty_gallery", "A gallery holds at least one subject.")
     return -math.expm1(math.log1p(-target_fpir) / gallery_size)
 
 

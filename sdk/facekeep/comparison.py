@@ -171,7 +171,13 @@ def identify_among(
     Returns:
         The outcome and who it is about: "unknown" nobody, since nobody reaches the threshold; "ambiguous" the best and all
         within the margin of it, even those below the threshold; "identified" the best alone.
+
+    Raises:
+        ComparisonError: "comparison.invalid_margin".
     """
+    # Compared with NaN nobody would be close, and everyone would be identified.
+    if not 0.0 <= margin <= 2.0:
+        raise ComparisonError("comparison.invalid_margin", f"A margin is a difference of cosines, 0 to 2; found {margin:g}.")
     if not ranked or not ranked[0][1] >= threshold:
         return "unknown", ()
     # A twin, or one person enrolled twice: whoever scores nearly as high is as likely, and a machine must not pick.

@@ -188,7 +188,8 @@ class Device:
         """
         from facekeep.flows.verify import verify
 
-        return verify(self._context, subject, frame, target_fmr=target_fmr or self._context.settings.target_fmr)
+        wanted = self._context.settings.target_fmr if target_fmr is None else target_fmr
+        return verify(self._context, subject, frame, target_fmr=wanted)
 
     def identify(self, frame: Source, *, target_fpir: float | None = None, margin: float | None = None) -> Identification:
         """Find who the face in `frame` is, among those who consented to identification: one, ambiguous, or unknown.
@@ -207,7 +208,7 @@ class Device:
         return identify(
             self._context,
             frame,
-            target_fpir=target_fpir or settings.target_fpir,
+            target_fpir=settings.target_fpir if target_fpir is None else target_fpir,
             margin=settings.margin if margin is None else margin,
         )
 

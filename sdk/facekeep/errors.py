@@ -42,6 +42,7 @@ CODES: Final[dict[str, str]] = {
     "comparison.non_match": "The probe does not match at the operating point asked for.",
     "comparison.contract_mismatch": "Two embeddings come from different contracts and cannot be compared.",
     "comparison.no_operating_point": "The model pack has no threshold for the error rate asked for.",
+    "comparison.invalid_margin": "The margin over the runner-up is not a difference of cosines.",
     "comparison.empty_gallery": "There is no template to search.",
     "comparison.invalid_embedding": "The embedder returned a vector that is not finite or has no length.",
     # vault and keys

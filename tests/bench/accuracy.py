@@ -61,7 +61,7 @@ def accuracy(shared: Path) -> None:
     """LFW View 1 training pairs through Device.enrol and Device.verify: every picture, then with the default quality floors."""
     everything = QualityFloors(**{field.name: 0 for field in fields(QualityFloors)})
     for name, floors in (("without quality floors", everything), ("with the default quality floors", QualityFloors())):
-        # LFW pictures are cut around the named person and often show others behind: the largest face is the one meant.
+        # LFW pictures are cut around the named person and often show others behind.
         _verify_pairs(shared, name, Settings(bystanders="ignored", quality=floors))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ from facekeep import (
     Settings,
     VaultError,
 )
-from facekeep.biometric import PADOutcome
+from facekeep.biometric import Detection, Frame, PADOutcome
 from facekeep.clock import ManualClock
 from facekeep.errors import CODES
+from facekeep.flows.acquisition import find_single_face
 from tests.flows.conftest import ALL, NOTICE, CountedModels, CountingCamera, enrol, picture
 
 NOBODY = 900
@@ -160,6 +161,24 @@ def test_one_face_is_expected(device: Device) -> None:
     assert refusal(device, lambda: device.enrol("alice", blank, grant)) == "acquisition.no_face"
 
 
+def test_several_faces_are_refused_unless_bystanders_are_ignored(models: CountedModels, open_device: Callable[..., Device]) -> None:
+    enrol(open_device(), "alice", 1)
+    middle = models.counting.detector
+
+    class WithBystander:
+        def detect(self, frame: Frame) -> tuple[Detection, ...]:
+            (found,) = middle.detect(frame)
+            width, height = found.box_px[2:]
+            larger = Detection((frame.width - 1.1 * width, -0.4 * height, 1.1 * width, 1.1 * height), found.landmarks_px, 0.99)
+            return larger, found
+
+    frame = Frame(picture(1, 2), datetime(2026, 11, 21, tzinfo=UTC))
+    models.counting.detector = WithBystander()
+    assert refusal(open_device(), lambda: open_device().verify("alice", frame)) == "acquisition.several_faces"
+    chosen = find_single_face(frame, models, Settings(bystanders="ignored"))
+    assert chosen.box_px == middle.detect(frame)[0].box_px
+
+
 def test_refused_frames_are_reported_and_the_rest_is_used(device: Device) -> None:
     grant = device.consents.grant("alice", purposes=ALL, valid_for="P1D", notice=NOTICE)
     blank = np.full((240, 320, 3), 127, np.uint8)
@@ -247,8 +266,15 @@ def test_a_target_nobody_measured_is_refused(device: Device) -> None:
     with pytest.raises(ComparisonError) as caught:
         device.verify("alice", picture(1, 2), target_fmr=1e-12)
     assert caught.value.code == "comparison.no_operating_point"
-    with pytest.raises(ComparisonError):
-        device.identify(picture(1, 2), target_fpir=1e-12)
+    for wrong in (1e-12, 0.0, -1.0, float("nan"), 2.0):
+        with pytest.raises(ComparisonError):
+            device.identify(picture(1, 2), target_fpir=wrong)
+        with pytest.raises(ComparisonError):
+            device.verify("alice", picture(1, 2), target_fmr=wrong)
+    for margin in (float("nan"), -0.1, 3.0):
+        with pytest.raises(ComparisonError) as refused:
+            device.identify(picture(1, 2), margin=margin)
+        assert refused.value.code == "comparison.invalid_margin"
 
 
 def test_withdrawing_single_purposes_keeps_the_rest(device: Device) -> None:

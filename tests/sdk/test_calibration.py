@@ -69,7 +69,7 @@ def test_fpir(target: float, size: int) -> None:
 def test_fpir_of_one_subject_is_the_false_match_rate() -> None:
     assert fmr_for_fpir(0.01, 1) == pytest.approx(0.01)
     assert fmr_for_fpir(0.01, 1000) == pytest.approx(1.005e-5, rel=1e-3)
-    with pytest.raises(ValueError, match="gallery"):
+    with pytest.raises(ComparisonError, match="gallery"):
         fmr_for_fpir(0.01, 0)
 
 

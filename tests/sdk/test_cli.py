@@ -157,7 +157,9 @@ def test_a_passphrase_comes_from_a_file_or_stdin(shell: Shell) -> None:
 
 
 def test_init_remembers_the_key_file(shell: Shell) -> None:
+    (shell.folder / "home").mkdir(mode=0o755)
     shell.run("init")
+    assert (shell.folder / "home").stat().st_mode & 0o777 == 0o700
     del shell.environment["FACEKEEP_KEY_FILE"]
     assert shell.json("list") == {"subjects": []}
     assert shell.json("init", code=8)["error"]["code"] in {"vault.no_key", "vault.already_exists"}

@@ -50,7 +50,12 @@ class Options:
         provider = self.asked_provider() or Passphrase(_ask_passphrase(confirm=True))
         device = Device.open(self.home, key=provider, packs=self.pack_store(), policy=self.policy, mode="create", **choices)
         try:
+            # `models import` may have made the directory before, open to others as usual.
+            self.home.chmod(0o700)
             self._remember(provider)
+        except OSError as error:
+            device.close()
+            raise VaultError("vault.io", f"{self.home} cannot be closed to others: {error.strerror}.") from None
         except BaseException:
             device.close()
             raise

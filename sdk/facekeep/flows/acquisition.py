@@ -51,7 +51,7 @@ def obtain_frame(source: Source, grant: ConsentGrant, clock: Clock, settings: Se
 
 
 def find_single_face(frame: Frame, models: Models, settings: Settings) -> Detection:
-    """Return the one face of `frame`; with `bystanders="ignored"` the largest.
+    """Return the one face of `frame`; with `bystanders="ignored"` the most prominent.
 
     Raises:
         AcquisitionError: "acquisition.no_face" or "acquisition.several_faces".
@@ -64,7 +64,17 @@ def find_single_face(frame: Frame, models: Models, settings: Settings) -> Detect
         raise AcquisitionError(
             "acquisition.several_faces", f"One face is expected; {len(detections)} were found. Let one person face the camera."
         )
-    return max(detections, key=lambda detection: detection.box_px[2] * detection.box_px[3])
+    return max(detections, key=lambda detection: _prominence(detection, frame))
+
+
+def _prominence(detection: Detection, frame: Frame) -> float:
+    """Return the area of a face less twice the squared distance of its centre from the middle of the frame, in square pixels.
+
+    Of two faces of like size the one the camera was pointed at counts.
+    """
+    left, top, width, height = detection.box_px
+    off_x, off_y = left + (width - frame.width) / 2, top + (height - frame.height) / 2
+    return width * height - 2.0 * (off_x * off_x + off_y * off_y)
 
 
 def acquire_face(frame: Frame, detection: Detection, models: Models, settings: Settings) -> Acquired:

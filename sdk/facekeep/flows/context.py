@@ -55,7 +55,7 @@ class Settings:
         target_fpir: false positive identification rate of a whole 1:N search.
         margin: cosine by which the best subject of a search must lead the runner-up.
         bystanders: "refused": exactly one face, for whoever stands beside the subject could pass for them; "ignored": the
-            largest face counts, for cameras that always see a background.
+            largest and most central face counts, for cameras that always see a background.
         quality: floors below which a sample is refused.
         longest_side: pixels to which the longest side of a frame is reduced for detection.
         max_pixels: pictures with more pixels are refused before they are decoded.

@@ -145,7 +145,7 @@ def _require_samples(acquired: list[Acquired], reports: list[FrameReport]) -> No
 def _require_agreement(acquired: list[Acquired], threshold: float) -> None:
     # Two people in one template would let either of them in.
     vectors = np.stack([face.embedding.vector for face in acquired])
-    if float((vectors @ vectors.T).min()) < threshold:
+    if not float((vectors @ vectors.T).min()) >= threshold:
         raise EnrolmentError(
             "enrolment.samples_disagree", f"The {len(acquired)} frames do not show one and the same person. Enrol from one sitting."
         )
