@@ -421,3 +421,20 @@ def test_the_notice_is_kept_as_its_hash_only(device: Device) -> None:
     device.consents.grant("alice", purposes=ALL, valid_for="P1D", notice=shown)
     (record,) = device.consents.records("alice")
     assert (record.notice_sha256, record.notice_language, record.notice_version) == (shown.sha256, "en-GB", "7")
+
+
+def test_a_withdrawal_in_the_middle_of_a_search_is_obeyed(device: Device, models: CountedModels) -> None:
+    enrol(device, "alice", 1)
+    enrol(device, "bob", 2)
+    device.identify(picture(1, 5))
+    gallery = device._context.gallery.opened(device._context.vault, device._context.clock, models.contract_id).gallery
+    search = gallery.search
+
+    def withdrawing(probe: np.ndarray, *, top: int) -> tuple[tuple[int, float], ...]:
+        found = search(probe, top=top)
+        device.withdraw("alice")
+        return found
+
+    gallery.search = withdrawing  # type: ignore[method-assign]
+    assert device.identify(picture(1, 5)).outcome == "unknown"
+    assert json.loads(device.trail_entries()[-1])["details"]["result"] == "unknown"

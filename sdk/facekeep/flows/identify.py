@@ -15,13 +15,14 @@ Steps:
 from __future__ import annotations
 
 from facekeep.audit import AuditEvent
-from facekeep.biometric import Candidate, ComparisonScore, Identification
+from facekeep.biometric import Candidate, ComparisonScore, Embedding, Identification
 from facekeep.calibration import fmr_for_fpir, operating_point_for
 from facekeep.clock import to_rfc3339
 from facekeep.comparison import identify_among
 from facekeep.errors import ComparisonError, FacekeepError
 from facekeep.flows.acquisition import Source, acquire_face, find_single_face, obtain_frame
-from facekeep.flows.context import FlowContext
+from facekeep.flows.context import FlowContext, Models
+from facekeep.flows.gallery import OpenedGallery
 
 # The best subject and those that could be mistaken for it.
 _SHORTLIST = 5
@@ -46,32 +47,15 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
         # 3 to 7
         probe = acquire_face(frame, detection, models, context.settings).embedding
 
-        with context.gallery.lock:
-            # 8 open
-            opened = context.gallery.opened(context.vault, context.clock, models.contract_id)
-            if opened.size == 0:
-                raise ComparisonError(
-                    "comparison.empty_gallery",
-                    "Nobody who consents to identification has a template under these models. Enrol first.",
-                )
-            point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.size))
-            # 9 search
-            ranked = opened.gallery.search(probe.vector, top=_SHORTLIST)
-            # 10 decide
-            outcome, kept = identify_among(ranked, point.threshold, margin)
-            handles = opened.consenting.handles
-            candidates = tuple(Candidate(handles[slot].name, ComparisonScore(score)) for slot, score in kept)
-            result = Identification(outcome, candidates, point, target_fpir, opened.size)
-            found = handles[kept[0][0]].commitment if outcome == "identified" else None
-
-        # 11 audit: with the fields of Article 12(3) of the AI Act; the input itself is not retained, by design
-        context.record(
-            AuditEvent(
+        while True:
+            opened, result, found = _search(context, models, probe, target_fpir, margin)
+            # 11 audit: with the fields of Article 12(3) of the AI Act; the input itself is not retained, by design
+            event = AuditEvent(
                 "identification",
                 subject=found,
                 details={
-                    "result": outcome,
-                    "fmr": f"{point.fmr:g}",
+                    "result": result.outcome,
+                    "fmr": f"{result.operating_point.fmr:g}",
                     "fpir": f"{target_fpir:g}",
                     "gallery": opened.size,
                     "started": to_rfc3339(started),
@@ -79,10 +63,35 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
                     "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",
                     "input": "not retained",
                 },
-            ),
-            durable=False,
-        )
+            )
+            with context.vault.transaction(durable=False) as transaction:
+                if transaction.revision == opened.consenting.revision:
+                    transaction.append_event(event)
+                    break
+            # Somebody withdrew, or was erased, while the search ran: what it found may be about them. Search again.
     except FacekeepError as error:
         context.record_failure("identification", error, None)
         raise
     return result
+
+
+def _search(
+    context: FlowContext, models: Models, probe: Embedding, target_fpir: float, margin: float
+) -> tuple[OpenedGallery, Identification, str | None]:
+    """Return the gallery searched, the outcome, and the commitment of whoever was identified: steps 8 to 10."""
+    with context.gallery.lock:
+        # 8 open
+        opened = context.gallery.opened(context.vault, context.clock, models.contract_id)
+        if opened.size == 0:
+            raise ComparisonError(
+                "comparison.empty_gallery", "Nobody who consents to identification has a template under these models. Enrol first."
+            )
+        point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.size))
+        # 9 search
+        ranked = opened.gallery.search(probe.vector, top=_SHORTLIST)
+        # 10 decide
+        outcome, kept = identify_among(ranked, point.threshold, margin)
+        handles = opened.consenting.handles
+        candidates = tuple(Candidate(handles[slot].name, ComparisonScore(score)) for slot, score in kept)
+        result = Identification(outcome, candidates, point, target_fpir, opened.size)
+        return opened, result, handles[kept[0][0]].commitment if outcome == "identified" else None

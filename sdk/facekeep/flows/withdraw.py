@@ -70,6 +70,8 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
             "template.erased", subject=found[-1].commitment, details={"references": references, "epoch": epoch}
         ),
     )
+    # 1 once more: a search in another thread may have opened the gallery again in between
+    context.gallery.wipe()
     if erased is None:
         raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
 
@@ -99,6 +101,7 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
         if missing:
             raise ConsentError("consent.wrong_purpose", f"Consent for {', '.join(sorted(missing))} is not in force.")
         append_withdrawal(context, transaction, handle, wanted)
+    context.gallery.wipe()
 
 
 def append_withdrawal(
