@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from facekeep.errors import VaultError
 
 _LONGEST_SUBJECT_BYTES = 256
@@ -32,7 +34,4 @@ def require_subject_id(subject: str) -> str:
 
 def new_record_id() -> str:
     """Return a fresh random identifier, `urn:uuid:` and a version 4 UUID (RFC 9562)."""
-    # Imported here: a device that only verifies makes none.
-    import uuid
-
     return uuid.uuid4().urn
