@@ -1,0 +1,130 @@
+"""Training that can be stopped at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facekeep_models.training.embedder.augmentation import augment
+from facekeep_models.training.embedder.crops import Crops
+from facekeep_models.training.embedder.loss import distillation_loss
+from facekeep_models.training.embedder.network import Student
+from facekeep_models.training.embedder.validation import Figures, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs: passes over the crops.
+        batch: crops a step.
+        rate: highest learning rate of AdamW; a warm-up, then a cosine down to a hundredth.
+        decay: weight decay.
+        relation: weight of the relational part of the loss.
+        averaging: decay of the moving average of weights a step; the average is what is kept.
+        seed: of weights, order and augmentation.
+        save_seconds: a checkpoint at least this often.
+    """
+
+    epochs: int = 40
+    batch: int = 128
+    rate: float = 2e-3
+    decay: float = 0.02
+    relation: float = 4.0
+    averaging: float = 0.998
+    seed: int = 1
+    save_seconds: float = 300.0
+
+
+def train(crops: Crops, schedule: Schedule, work: Path, *, say: Callable[[str], None]) -> Student:
+    """Return the averaged student after the whole schedule, going on from `work`/checkpoint.pt where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(schedule.seed)
+    student = Student().to(device, memory_format=torch.channels_last)
+    average = copy.deepcopy(student).requires_grad_(requires_grad=False)
+    optimiser = torch.optim.AdamW(student.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
+    usable = np.flatnonzero(~crops.held_out)
+    steps = max(len(usable) // schedule.batch, 1)
+    checkpoint, step, history = work / "checkpoint.pt", 0, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        if saved["schedule"] != asdict(schedule):
+            raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
+        student.load_state_dict(saved["student"])
+        average.load_state_dict(saved["average"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, history = saved["step"], saved["history"]
+        say(f"going on at step {step} of {steps * schedule.epochs}")
+
+    def save() -> None:
+        state = {"student": student.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+        fresh = checkpoint.with_suffix(".new")
+        torch.save(state | {"step": step, "history": history, "schedule": asdict(schedule)}, fresh)
+        fresh.replace(checkpoint)
+
+    saved_at, begun = time.monotonic(), time.monotonic()
+    total = steps * schedule.epochs
+    first = step
+    student.train()
+    while step < total:
+        epoch, place = divmod(step, steps)
+        # Order and augmentation come from the step, not from what ran before: a resumed run is the run that was not stopped.
+        order = np.random.default_rng([schedule.seed, epoch]).permutation(usable)
+        chosen = np.sort(order[place * schedule.batch : (place + 1) * schedule.batch])
+        generator = torch.Generator(device=device).manual_seed(schedule.seed * 1_000_003 + step)
+        pixels = augment(torch.from_numpy(np.ascontiguousarray(crops.pixels[chosen])).to(device), generator)
+        teacher = torch.from_numpy(crops.teacher[chosen]).to(device)
+        for group in optimiser.param_groups:
+            group["lr"] = _rate(step, total, steps, schedule.rate)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = student(pixels.contiguous(memory_format=torch.channels_last))
+        loss = distillation_loss(output, teacher, relation=schedule.relation)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimiser.step()
+        _move_average(average, student, min(schedule.averaging, (1 + step) / (10 + step)))
+        step += 1
+        if step % 50 == 0:
+            pace = (time.monotonic() - begun) / (step - first)
+            left = pace * (total - step) / 60
+            say(f"epoch {epoch + 1} step {step}/{total} loss {loss.item():.4f} {pace:.2f} s a step, {left:.0f} min left")
+        if place + 1 == steps:
+            figures = validate(average, crops, device)
+            history.append({"epoch": epoch + 1, "loss": float(loss.item())} | asdict(figures))
+            say(_line(epoch + 1, figures))
+        if place + 1 == steps or time.monotonic() - saved_at > schedule.save_seconds:
+            save()
+            saved_at = time.monotonic()
+    return average
+
+
+def _rate(step: int, total: int, warm_up: int, highest: float) -> float:
+    if step < warm_up:
+        return highest * (step + 1) / warm_up
+    done = (step - warm_up) / max(total - warm_up, 1)
+    return highest * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def _move_average(average: Student, student: Student, decay: float) -> None:
+    for kept, fresh in zip(average.state_dict().values(), student.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(fresh, 1 - decay)
+        else:
+            kept.copy_(fresh)
+
+
+def _line(epoch: int, figures: Figures) -> str:
+    return (
+        f"epoch {epoch}: held-out accuracy {100 * figures.accuracy:.2f} %, TAR {figures.tar_at_1e_2:.3f} at FMR 1e-2, "
+        f"across models {100 * figures.cross_accuracy:.2f} %, cosine to the teacher {figures.cosine:.3f}"
+    )

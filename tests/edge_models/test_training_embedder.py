@@ -1,0 +1,108 @@
+"""The recipe of the embedder on a handful of drawn crops: it learns, resumes exactly, and keeps to its limits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: recipes are for those who train (extra build)")
+
+from facekeep_models.simulation import DrawnPerson, draw_frame  # noqa: E402
+from facekeep_models.training.embedder.augmentation import augment, centre_crop  # noqa: E402
+from facekeep_models.training.embedder.crops import NOBODY, Crops  # noqa: E402
+from facekeep_models.training.embedder.loop import Schedule, train  # noqa: E402
+from facekeep_models.training.embedder.loss import distillation_loss  # noqa: E402
+from facekeep_models.training.embedder.network import DIMENSION, Student  # noqa: E402
+from facekeep_models.training.embedder.validation import draw_pairs, validate  # noqa: E402
+
+SCHEDULE = Schedule(epochs=2, batch=8, save_seconds=1e9)
+
+
+@pytest.fixture(scope="module")
+def crops() -> Crops:
+    """Six people, four pictures each; the teacher knows each of them by a direction of their own."""
+    pixels = np.stack([draw_frame(DrawnPerson(p), n, (136, 136)).pixels for p in range(6) for n in range(4)])
+    person = np.repeat(np.arange(6), 4).astype(np.int32)
+    directions = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSION, 6)))[0].T.astype(np.float32)
+    return Crops(pixels, directions[person], person, person >= 4)
+
+
+def test_the_student_is_small_enough_and_takes_raw_pixels() -> None:
+    student = Student().eval()
+    assert sum(parameter.numel() for parameter in student.parameters()) <= 2_500_000
+    assert student(torch.full((2, 3, 112, 112), 200.0)).shape == (2, DIMENSION)
+
+
+def test_a_resumed_run_is_the_run_that_was_not_stopped(crops: Crops, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = train(crops, SCHEDULE, _folder(tmp_path / "whole"), say=lambda _: None)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(text: str) -> None:
+        if text.startswith("epoch 1:"):
+            raise StoppedError
+
+    broken = _folder(tmp_path / "broken")
+    with pytest.raises(StoppedError):
+        train(crops, replace(SCHEDULE, save_seconds=0.0), broken, say=stop)
+    said: list[str] = []
+    resumed = train(crops, replace(SCHEDULE, save_seconds=0.0), broken, say=said.append)
+    assert said[0].startswith("going on at step")
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(crops: Crops, tmp_path: Path) -> None:
+    train(crops, replace(SCHEDULE, epochs=1), tmp_path, say=lambda _: None)
+    with pytest.raises(ValueError, match="another schedule"):
+        train(crops, SCHEDULE, tmp_path, say=lambda _: None)
+
+
+def test_it_learns_what_the_teacher_says(crops: Crops, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    before = validate(Student(), replace(crops, held_out=crops.person < 4), torch.device("cpu"))
+    student = train(crops, Schedule(epochs=25, batch=16, averaging=0.8, save_seconds=1e9), tmp_path, say=lambda _: None)
+    after = validate(student, replace(crops, held_out=crops.person < 4), torch.device("cpu"))
+    assert after.cosine > before.cosine + 0.3
+
+
+def test_held_out_people_never_reach_the_student(crops: Crops, tmp_path: Path) -> None:
+    poisoned = crops.teacher.copy()
+    poisoned[crops.held_out] = np.nan
+    student = train(replace(crops, teacher=poisoned), replace(SCHEDULE, epochs=1), tmp_path, say=lambda _: None)
+    assert all(torch.isfinite(value).all() for value in student.state_dict().values())
+
+
+def test_augmentation_keeps_range_and_repeats_with_its_seed(crops: Crops) -> None:
+    pixels = torch.from_numpy(crops.pixels)
+    first = augment(pixels, torch.Generator().manual_seed(1))
+    assert first.shape == (24, 3, 112, 112)
+    assert 0 <= float(first.min()) <= float(first.max()) <= 255
+    assert torch.equal(first, augment(pixels, torch.Generator().manual_seed(1)))
+    assert not torch.equal(first, augment(pixels, torch.Generator().manual_seed(2)))
+    assert torch.equal(centre_crop(pixels)[0, 0], pixels[0, 12:-12, 12:-12, 0].float())
+
+
+def test_the_loss_is_zero_for_the_teachers_answer_and_two_for_its_opposite() -> None:
+    teacher = torch.nn.functional.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    assert float(distillation_loss(3 * teacher, teacher, relation=4.0)) == pytest.approx(0.0, abs=1e-6)
+    assert float(distillation_loss(-teacher, teacher, relation=4.0)) == pytest.approx(2.0, abs=1e-6)
+
+
+def test_pairs_are_drawn_once_and_leave_nameless_people_out() -> None:
+    person = np.array([0, 0, 1, 1, 2, 2, NOBODY, NOBODY], np.int32)
+    first, second, mated = draw_pairs(person)
+    assert (mated == (person[first] == person[second])).all()
+    assert NOBODY not in person[np.concatenate([first, second])]
+    assert mated.sum() == 3
+    assert all((a == b).all() for a, b in zip(draw_pairs(person), (first, second, mated), strict=True))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
