@@ -16,6 +16,7 @@ from facekeep.audit import AuditEvent, TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
 from facekeep.consent import ConsentGrant
+from facekeep.errors import ModelError
 from facekeep.flows.acquisition import Source
 from facekeep.flows.context import FlowContext, Models, Settings
 from facekeep.flows.gallery import GalleryCache
@@ -63,9 +64,11 @@ class Device:
         choice: ModelChoice | None,
         policy: LoadPolicy,
         models: Models | None = None,
+        switch_models: bool = False,
     ) -> None:
         self._vault, self._packs, self._policy, self._choice = vault, packs, policy, choice
         self._models: Models | None = models
+        self._switch_models = switch_models
         self._lock = threading.Lock()
         self._context = FlowContext(
             vault, clock, settings, GalleryCache(settings.gallery_idle, settings.gallery_precision), self._load_models
@@ -82,6 +85,7 @@ class Device:
         pads: Sequence[str] | None = None,
         packs: PackStore | None = None,
         models: Models | None = None,
+        switch_models: bool = False,
         policy: LoadPolicy | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -97,6 +101,8 @@ class Device:
             pads: packs for presentation attack detection, all of which have to agree; left out: as before, else none.
             packs: where model packs lie; left out: "packs" under `home`.
             models: detector, embedder and their contract of your own (see `facekeep.ports`), instead of packs.
+            switch_models: let other packs than before be used although templates are stored: those are not recognised until
+                their subjects enrol again.
             policy: which licences and training data are acceptable.
             settings: thresholds, floors, limits.
             clock: what tells the time.
@@ -130,6 +136,7 @@ class Device:
                 choice=asked or kept,
                 policy=policy or LoadPolicy(),
                 models=models,
+                switch_models=switch_models,
             )
         except BaseException:
             vault.close()
@@ -263,6 +270,11 @@ class Device:
         """Return the signed head of the audit trail (C2SP signed note)."""
         return self._vault.trail_note()
 
+    def templates_by_contract(self) -> dict[str, int]:
+        """Return the number of stored templates under each contract; only those of the models in use can be compared."""
+        with self._vault.transaction(durable=False) as transaction:
+            return transaction.contracts()
+
     def info(self) -> DeviceInfo:
         """Return what can be said of this device without opening a template."""
         return DeviceInfo(self._vault.vault_id, self._vault.device_key.public_bytes.hex(), self._choice)
@@ -287,6 +299,13 @@ class Device:
         models = load_models(self._packs, choice, policy=self._policy, inference=inference)
         with self._vault.transaction(durable=False) as transaction:
             is_known = transaction.read_setting(_MODELS_SETTING) == choice.to_bytes()
+            stranded = sum(count for contract, count in transaction.contracts().items() if contract != models.contract_id)
+        if not is_known and stranded and not self._switch_models:
+            raise ModelError(
+                "model.other_in_use",
+                f"{stranded} stored template(s) belong to other models than {choice.detector} and {choice.embedder}: nobody "
+                "enrolled before would be recognised. Leave the choice of models out, or switch on purpose (--switch-models).",
+            )
         if not is_known:
             with self._vault.transaction() as transaction:
                 transaction.write_setting(_MODELS_SETTING, choice.to_bytes())

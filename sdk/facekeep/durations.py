@@ -24,14 +24,14 @@ def add_duration(start: datetime, duration: str | timedelta) -> datetime:
     else:
         match = _PATTERN.fullmatch(duration)
         if match is None:
-            raise ValueError('not an ISO 8601 duration such as "P30D" or "PT12H"')
+            raise ValueError('it is not an ISO 8601 duration such as "P30D" or "PT12H"')
         part = {name: int(value or 0) for name, value in match.groupdict().items()}
         clock_part = timedelta(
             weeks=part["weeks"], days=part["days"], hours=part["hours"], minutes=part["minutes"], seconds=part["seconds"]
         )
         result = _shift(start, 12 * part["years"] + part["months"], clock_part)
     if result <= start:
-        raise ValueError("a duration has to be longer than nothing")
+        raise ValueError("a duration has to be longer than zero")
     return result
 
 

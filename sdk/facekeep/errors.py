@@ -71,6 +71,7 @@ CODES: Final[dict[str, str]] = {
     "model.io": "The operating system refused to read or write a model file.",
     "model.not_permitted": "The pack's licence or training data is refused by the policy in force.",
     "model.wrong_task": "The pack does another task.",
+    "model.other_in_use": "Stored templates belong to other models than those asked for.",
     "model.runtime_missing": "The runtime that the build needs is not installed or does not work here.",
     "model.invalid_model": "The runtime cannot load or run the model.",
     # audit

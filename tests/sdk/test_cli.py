@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def test_the_main_job_from_the_shell(shell: Shell) -> None:
     assert shell.json("identify", "p1/2.png")["subjects"] == ["alice"]
     assert shell.json("identify", "p2/2.png", code=3)["outcome"] == "unknown"
     (listed,) = shell.json("list")["subjects"]
-    assert (listed["subject"], listed["references"]) == ("alice", 1)
+    assert (listed["subject"], listed["references"], listed["state"]) == ("alice", 1, "in force")
+    status = shell.json("status")
+    assert (status["embedder"], sum(status["templates_by_contract"].values())) == ("drawn-embedder/onnx", 1)
     shown = shell.json("consent", "show", "alice")
     assert shown["in_force"] == ["enrolment", "identification", "verification"]
     shell.json("consent", "withdraw", "alice", "-p", "identification")
@@ -96,6 +99,7 @@ def test_what_people_read(shell: Shell) -> None:
     assert "created at" in shell.run("init").stdout
     assert "Consent given for" in shell.run("consent", "grant", "alice", *CONSENT).stdout
     assert "Enrolled from 3 of 3 frames" in shell.run("enrol", "alice", "p1", *DRAWN).stdout
+    assert "drawn-embedder/onnx" in shell.run("status").stdout
     assert "Match at a false match rate of" in shell.run("verify", "alice", "p1/2.png").stdout
     assert "Identified: alice" in shell.run("identify", "p1/2.png").stdout
     assert "alice" in shell.run("list").stdout
@@ -123,6 +127,7 @@ def test_errors_have_codes_on_stderr_and_in_json(shell: Shell, arguments: tuple[
 
 
 def test_usage_errors_exit_with_2(shell: Shell) -> None:
+    assert shell.json("verify", "alice", code=2)["error"]["code"] == "usage"
     shell.run("no-such-command", code=2)
     shell.run("verify", code=2)
     shell.run("consent", "grant", "alice", *CONSENT, "-p", "espionage", code=2)
@@ -134,6 +139,33 @@ def test_real_packs_are_never_chosen_silently_from_stand_ins(shell: Shell) -> No
     error = shell.json("enrol", "alice", "p1", code=9)["error"]
     assert error["code"] == "model.not_installed"
     assert "facekeep models pull" in error["message"]
+
+
+def test_stand_ins_and_real_packs_do_not_mix(shell: Shell, shared_dir: Path) -> None:
+    for name in ("detectors/yunet_s_dynamic.onnx", "detectors/yunet_n_dynamic.onnx", "embedders/face_reid_retail_0095.onnx"):
+        shell.run("models", "import", str(shared_dir / "models" / name))
+    shell.run("init")
+    shell.run("consent", "grant", "alice", *CONSENT)
+    mixed = shell.json("enrol", "alice", "p1/0.png", "--embedder", "drawn-embedder", code=9)
+    assert mixed["error"]["code"] == "model.wrong_task"
+    photo = str(shared_dir / "data/photos/compreface_002_A.jpg")
+    assert "yunet-s" in shell.run("enrol", "alice", photo).stdout
+    other = ("enrol", "alice", photo, "--detector", "yunet-n")
+    assert shell.json(*other, code=9)["error"]["code"] == "model.other_in_use"
+    assert shell.json("verify", "alice", photo)["match"] is True
+    shell.run(*other, "--switch-models")
+    assert len(shell.json("status")["templates_by_contract"]) == 2
+
+
+def test_a_consent_that_has_ended_is_not_shown_as_in_force(shell: Shell) -> None:
+    shell.run("init")
+    shell.run("consent", "grant", "alice", *CONSENT[:2], "--valid-for", "PT1S", "-p", "enrolment")
+    shell.run("consent", "refuse", "bob", *CONSENT[:2], "-p", "enrolment")
+    time.sleep(1.1)
+    states = {found["subject"]: (found["state"], found["purposes"]) for found in shell.json("list")["subjects"]}
+    assert states == {"alice": ("expired", []), "bob": ("refused", [])}
+    shown = shell.json("consent", "show", "alice")
+    assert (shown["state"], shown["in_force"], shown["agreed"]) == ("expired", [], ["enrolment"])
 
 
 def test_policies_refuse_at_load(shell: Shell) -> None:

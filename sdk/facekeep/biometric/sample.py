@@ -12,6 +12,14 @@ from facekeep.biometric.face import PADOutcome, PADReport, QualityReport
 from facekeep.errors import AcquisitionError
 
 _MADE_BY_ADMIT = object()
+_ADVICE = {
+    "size": "Come closer.",
+    "sharpness": "Hold still, or clean the lens.",
+    "exposure": "Find more and more even light.",
+    "pose": "Face the camera.",
+    "framing": "Bring the whole head into the picture.",
+    "visibility": "Show the face uncovered and upright.",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +71,7 @@ class FaceSample:
             raise AcquisitionError(
                 "acquisition.low_quality",
                 f"The face sample scores {quality.score} of 100, refused for {', '.join(quality.refused_for)}. "
-                "Try again closer to the camera, in even light, facing it.",
+                f"{' '.join(_ADVICE.get(reason, '') for reason in quality.refused_for).strip() or 'Try again.'}",
             )
         return cls(frozen_copy(pixels), quality, pad, _MADE_BY_ADMIT)
 

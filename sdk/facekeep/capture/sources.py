@@ -93,4 +93,4 @@ def expand_sources(argument: str | os.PathLike[str]) -> list[str | Path]:
             raise AcquisitionError("acquisition.unreadable", f"The directory holds no picture ({', '.join(SUFFIXES)}).")
     except (OSError, ValueError) as error:
         raise AcquisitionError("acquisition.unreadable", f"The source cannot be read ({type(error).__name__}).") from None
-    raise AcquisitionError("acquisition.unreadable", "There is no such file, directory or camera (camera:0 is the first).")
+    raise AcquisitionError("acquisition.unreadable", f"{text!r} is no file, directory or camera (camera:0 is the first).")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +14,9 @@ from facekeep.cli.opening import Options
 from facekeep.cli.output import fail
 from facekeep.errors import FacekeepError
 from facekeep.packs import LoadPolicy
+
+# Typer carries a Click of its own in some versions and imports another's in others; what it exports leads to the right one.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="facekeep",
@@ -57,11 +61,19 @@ def root(
 
 def main() -> None:
     """Run the command line."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
     except FacekeepError as error:
-        fail(error, as_json="--json" in sys.argv)
-    except KeyboardInterrupt:
+        fail(error, as_json=as_json)
+    except _UsageError as error:
+        if not as_json:
+            error.show()
+        else:
+            print(json.dumps({"error": {"code": "usage", "message": error.format_message()}}))  # noqa: T201
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(141) from None
+    raise SystemExit(code or 0)

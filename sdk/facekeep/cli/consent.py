@@ -16,7 +16,9 @@ from facekeep.errors import ConsentError
 app = typer.Typer(help="Record, show and end consent.", no_args_is_help=True)
 
 SubjectArgument = Annotated[str, typer.Argument(help="Your identifier of the subject.")]
-PurposeOption = Annotated[list[Purpose], typer.Option("--purpose", "-p", help="One purpose; repeat for more.")]
+PurposeOption = Annotated[
+    list[Purpose], typer.Option("--purpose", "-p", metavar="PURPOSE", help=f"One of {', '.join(Purpose)}; repeat for more.")
+]
 NoticeOption = Annotated[
     Path, typer.Option("--notice", help="Text file with the notice the subject was shown; only its hash is kept.")
 ]
@@ -74,9 +76,11 @@ def show(context: typer.Context, subject: SubjectArgument, as_json: JsonOption =
     """Show every record of a subject, oldest first, signatures checked."""
     with options_of(context).open_device() as device:
         records = device.consents.records(subject)
-        state = device.consents.state(subject)
+        summary = device.consents.summary(subject)
     value = {
-        "in_force": sorted(state.purposes),
+        "state": summary.state,
+        "in_force": sorted(summary.purposes),
+        "agreed": sorted(summary.agreed),
         "records": [
             {
                 "record_id": record.record_id,
@@ -101,7 +105,7 @@ def show(context: typer.Context, subject: SubjectArgument, as_json: JsonOption =
         )
         for record in records
     ]
-    say(table(("recorded", "state", "purposes", "until"), rows), value, as_json=as_json)
+    say(f"Now: {summary.state}.\n{table(('recorded', 'state', 'purposes', 'until'), rows)}", value, as_json=as_json)
 
 
 @app.command()

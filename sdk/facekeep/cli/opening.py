@@ -16,6 +16,7 @@ from facekeep.errors import VaultError
 from facekeep.keys import KeyFile, OSKeyring, Passphrase
 from facekeep.packs import LoadPolicy, PackStore
 from facekeep.ports import KeyProvider
+from facekeep.vault import SQLiteVault
 
 _POINTER = "key.json"  # says who guards the key and where; holds no secret
 _POINTER_VERSION = 1
@@ -102,9 +103,11 @@ class Options:
             if kind == "os-keyring":
                 return OSKeyring("facekeep", str(pointer["account"]))
         except FileNotFoundError:
-            if not self.home.exists():
+            if not SQLiteVault.exists(self.home):
                 raise VaultError("vault.not_found", f"There is no device at {self.home}. Run `facekeep init` first.") from None
             raise VaultError("vault.no_key", "Nothing says who guards the key: name --key-file or its kind.") from None
+        except NotADirectoryError:
+            raise VaultError("vault.not_found", f"{self.home} is a file; --home is a directory.") from None
         except (OSError, ValueError, KeyError, TypeError):
             raise VaultError("vault.corrupt", f"{path} is not readable. Name --key-file or its kind instead.") from None
         return Passphrase(_ask_passphrase(confirm=False))

@@ -29,6 +29,9 @@ EXIT_CODES: Final[dict[str, int]] = {
 }
 
 
+KEEP_HEAD: Final = "Keep this signed head elsewhere: it shows later that nothing was cut from the trail."
+
+
 def exit_code_of(error: FacekeepError) -> int:
     """Return the documented exit code of an error."""
     if error.code == "comparison.non_match":

@@ -9,7 +9,7 @@ import typer
 
 from facekeep.capture import OpenCVCamera, expand_sources
 from facekeep.cli.opening import options_of
-from facekeep.cli.output import EXIT_NON_MATCH, JsonOption, say, table
+from facekeep.cli.output import EXIT_NON_MATCH, KEEP_HEAD, JsonOption, say, table
 from facekeep.clock import to_rfc3339
 from facekeep.consent import Purpose
 from facekeep.errors import AcquisitionError
@@ -20,7 +20,15 @@ SourcesArgument = Annotated[list[str], typer.Argument(help="Picture files, direc
 SourceArgument = Annotated[str, typer.Argument(help="A picture file, or camera:0.")]
 DetectorOption = Annotated[str | None, typer.Option(help="Detection pack, or pack/build.")]
 EmbedderOption = Annotated[str | None, typer.Option(help="Embedding pack, or pack/build.")]
-PadOption = Annotated[list[str] | None, typer.Option("--pad", help="PAD pack; repeat for more, all have to agree.")]
+PadOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pad", metavar="PACK", help='PAD pack for every call from now on; repeat for more, all have to agree; "none" for none.'
+    ),
+]
+SwitchOption = Annotated[
+    bool, typer.Option("--switch-models", help="Use other models although templates are stored; those are of no use then.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -39,13 +47,17 @@ def enrol(
     detector: DetectorOption = None,
     embedder: EmbedderOption = None,
     pad: PadOption = None,
+    switch_models: SwitchOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a sealed template of a subject who consented to it."""
     pictures = [picture for source in sources for picture in _sources(source)]
-    with options_of(context).open_device(detector=detector, embedder=embedder, pads=pad) as device:
+    pads = [] if pad == ["none"] else pad
+    choices = {"detector": detector, "embedder": embedder, "pads": pads, "switch_models": switch_models}
+    with options_of(context).open_device(**choices) as device:
         grant = device.consents.require(subject, Purpose.ENROLMENT)
         receipt = device.enrol(subject, pictures, grant)
+        models = device.info().models
     frames = [
         {
             "admitted": frame.admitted,
@@ -58,6 +70,8 @@ def enrol(
     used = sum(frame.admitted for frame in receipt.frames)
     text = f"Enrolled from {used} of {len(frames)} frames, quality {receipt.quality} of 100. Reference {receipt.reference_id}."
     refused = [f"  frame {number}: {frame.message}" for number, frame in enumerate(receipt.frames, 1) if not frame.admitted]
+    if models is not None:
+        refused.append(f"Models: {models.detector}, {models.embedder}; PAD: {', '.join(models.pads) or 'none'}.")
     value = {
         "reference_id": receipt.reference_id,
         "contract_id": receipt.contract_id,
@@ -86,7 +100,10 @@ def verify(
         "fnmr": point.fnmr,
         "measured_on": point.dataset,
     }
-    text = f"{'Match' if decision.is_match else 'Non-match'} at a false match rate of {point.fmr:g} (measured on {point.dataset})."
+    data = point.dataset.split(":", 1)[0]
+    text = (
+        f"{'Match' if decision.is_match else 'Non-match'} at a false match rate of {point.fmr:g} (FNMR {point.fnmr:.2%} on {data})."
+    )
     say(text, value, as_json=as_json)
     if not decision.is_match:
         raise typer.Exit(EXIT_NON_MATCH)
@@ -140,21 +157,23 @@ def withdraw(
         _write_receipt(receipt, value)
     say(
         f"Withdrawn and erased: {erased.references} template(s) destroyed, keys rotated to epoch {erased.key_epoch}.\n"
-        f"Signed head of the audit trail:\n{erased.checkpoint}",
+        f"{KEEP_HEAD}\n{erased.checkpoint}",
         value,
         as_json=as_json,
     )
 
 
 def list_subjects(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List everyone on record: purposes in force, until when, how many templates."""
+    """List everyone on record: purposes in force now, until when, how many templates."""
     with options_of(context).open_device() as device:
         subjects = device.subjects()
     value = {
         "subjects": [
             {
                 "subject": summary.subject,
+                "state": summary.state,
                 "purposes": sorted(summary.purposes),
+                "agreed": sorted(summary.agreed),
                 "valid_until": to_rfc3339(summary.valid_until) if summary.valid_until else None,
                 "references": summary.references,
             }
@@ -164,13 +183,18 @@ def list_subjects(context: typer.Context, as_json: JsonOption = False) -> None:
     rows = [
         (
             summary.subject,
-            ", ".join(sorted(summary.purposes)) or "none",
+            summary.state,
+            ", ".join(sorted(summary.agreed)),
             to_rfc3339(summary.valid_until) if summary.valid_until else "",
             summary.references,
         )
         for summary in subjects
     ]
-    say(table(("subject", "purposes", "until", "templates"), rows) if rows else "Nobody is on record.", value, as_json=as_json)
+    say(
+        table(("subject", "state", "purposes", "until", "templates"), rows) if rows else "Nobody is on record.",
+        value,
+        as_json=as_json,
+    )
 
 
 def _sources(argument: str) -> list[Source]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from facekeep.cli.opening import options_of
-from facekeep.cli.output import EXIT_CODES, JsonOption, say, table
+from facekeep.cli.output import EXIT_CODES, KEEP_HEAD, JsonOption, say, table
 from facekeep.clock import to_rfc3339
 
 audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
@@ -26,6 +26,7 @@ PadOption = Annotated[list[str] | None, typer.Option("--pad", help="PAD pack; re
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module that stand at the root."""
     app.command()(init)
+    app.command()(status)
     app.command()(doctor)
     app.command()(selftest)
     app.command()(demo)
@@ -38,10 +39,32 @@ def init(context: typer.Context, as_json: JsonOption = False) -> None:
         info = device.info()
     say(
         f"Device {info.vault_id} created at {options.home}. Public key {info.public_key}.\n"
-        "Keep the key elsewhere than the backups of this directory: whoever has both has the templates.",
+        "Keep the key away from the backups of this directory: whoever has both has the templates.",
         {"vault_id": info.vault_id, "public_key": info.public_key, "home": str(options.home)},
         as_json=as_json,
     )
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Say which device this is, which models it uses, and whose templates those can compare."""
+    with options_of(context).open_device() as device:
+        info, templates = device.info(), device.templates_by_contract()
+    models = info.models
+    value = {
+        "vault_id": info.vault_id,
+        "public_key": info.public_key,
+        "detector": models.detector if models else None,
+        "embedder": models.embedder if models else None,
+        "pads": list(models.pads) if models else [],
+        "templates_by_contract": templates,
+    }
+    used = (
+        f"{models.detector}, {models.embedder}; PAD: {', '.join(models.pads) or 'none'}"
+        if models
+        else "chosen at the first enrolment"
+    )
+    stored = ", ".join(f"{count} under {contract[:12]}" for contract, count in templates.items()) or "none"
+    say(f"Device {info.vault_id}, public key {info.public_key}\nModels: {used}\nTemplates: {stored}", value, as_json=as_json)
 
 
 @keys_app.command()
@@ -66,7 +89,7 @@ def audit_verify(context: typer.Context, as_json: JsonOption = False) -> None:
         "last": to_rfc3339(report.last_time) if report.last_time else None,
         "checkpoint": note,
     }
-    say(f"The trail of {report.size} entries and the vault verify.\n{note}", value, as_json=as_json)
+    say(f"The trail of {report.size} entries and the vault verify. {KEEP_HEAD}\n{note}", value, as_json=as_json)
 
 
 @audit_app.command("show")
@@ -93,14 +116,16 @@ def doctor(
     threads: Annotated[int, typer.Option(min=1, max=64, help="Threads of one inference session.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is installed, which runtimes and packs work, the time of each stage and memory."""
+    """Say what is installed, which runtimes and packs work, the time of each stage and memory. Exit code 1 with problems."""
     from facekeep.doctor import examine
 
     options = options_of(context)
     report = examine(
         options.home, options.pack_store(), detector=detector, embedder=embedder, pads=tuple(pad or ()), threads=threads
     )
-    say(report.render_text(), asdict(report), as_json=as_json)
+    say(report.render_text(), report.to_dict(), as_json=as_json)
+    if not report.healthy:
+        raise typer.Exit(1)
 
 
 def selftest(
@@ -160,7 +185,7 @@ def demo(
 
 
 def _details(details: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value if not isinstance(value, str) else value[:24]}" for key, value in details.items())
+    return " ".join(f"{key}={value if value != '' else 'none'}" for key, value in details.items())
 
 
 def _line(text: str) -> None:

@@ -19,6 +19,7 @@ from facekeep.consent import (
     ConsentGrant,
     ConsentRecord,
     ConsentState,
+    ConsentStatus,
     Lifecycle,
     Notice,
     Purpose,
@@ -42,13 +43,17 @@ class SubjectSummary:
 
     Attributes:
         subject: the application's identifier.
-        purposes: purposes in force by the records (whether their term still runs is `valid_until`'s to say).
-        valid_until: end of the consent in force, or None.
+        purposes: purposes in force now; empty before the term begins and after it ended.
+        agreed: purposes agreed to and not withdrawn, whatever the term.
+        state: "in force", "not yet valid", "expired", "withdrawn", "refused" or "none".
+        valid_until: end of the consent agreed to, or None.
         references: number of stored templates.
     """
 
     subject: str = field(repr=False)
     purposes: frozenset[Purpose]
+    agreed: frozenset[Purpose]
+    state: str
     valid_until: datetime | None
     references: int
 
@@ -109,6 +114,17 @@ class Consents:
         """
         return fold_chain(self.records(subject))
 
+    def summary(self, subject: str) -> SubjectSummary:
+        """Return how things stand for one subject now.
+
+        Raises:
+            ConsentError: "consent.none" when nothing is on record; "consent.corrupt".
+        """
+        for found in self.subjects():
+            if found.subject == subject:
+                return found
+        raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased.")
+
     def records(self, subject: str) -> tuple[ConsentRecord, ...]:
         """Return the verified chain of records of this subject, oldest first.
 
@@ -142,9 +158,7 @@ class Consents:
             for handle in transaction.subjects():
                 chain = transaction.consents(handle)
                 state = fold_chain(verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes))
-                until = state.in_force.valid_until if state.in_force and state.purposes else None
-                references = transaction.reference_count(handle)
-                summaries.append(SubjectSummary(handle.name, state.purposes, until, references))
+                summaries.append(_summary(handle.name, state, context.clock.now(), transaction.reference_count(handle)))
         return tuple(sorted(summaries, key=lambda summary: summary.subject))
 
     def _append(
@@ -167,7 +181,7 @@ class Consents:
             try:
                 end = add_duration(start, term)
             except ValueError as error:
-                raise ConsentError("consent.invalid_request", f"The term of a consent is {error}.") from None
+                raise ConsentError("consent.invalid_request", f"The term of a consent cannot be used: {error}.") from None
 
             # 1 sign
             handle = transaction.find_subject(subject) or transaction.create_subject(subject)
@@ -196,6 +210,16 @@ class Consents:
 
         # 3 grant
         return ConsentGrant(subject, record, wanted)
+
+
+def _summary(name: str, state: ConsentState, now: datetime, references: int) -> SubjectSummary:
+    agreed, record = state.purposes, state.in_force
+    if record is not None and agreed:
+        word = "not yet valid" if now < record.valid_from else "in force" if now < record.valid_until else "expired"
+        return SubjectSummary(name, agreed if word == "in force" else frozenset(), agreed, word, record.valid_until, references)
+    statuses = {status for _, status in state.status}
+    word = "withdrawn" if ConsentStatus.WITHDRAWN in statuses else "refused" if ConsentStatus.REFUSED in statuses else "none"
+    return SubjectSummary(name, frozenset(), frozenset(), word, None, references)
 
 
 def _purpose(value: Purpose | str) -> Purpose:

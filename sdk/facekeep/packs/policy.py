@@ -11,6 +11,7 @@ from facekeep.errors import ModelError
 from facekeep.packs.manifest import Manifest
 
 _Candidate = TypeVar("_Candidate")
+_NOISE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,11 @@ class LoadPolicy:
 
 
 def choose_build(candidates: Sequence[_Candidate], measure: Callable[[_Candidate], float]) -> _Candidate:
-    """Return the candidate that `measure` finds fastest on this machine; of equals the first.
+    """Return the candidate that `measure` finds fastest on this machine; of those within a tenth of it the first.
 
     Precision is no hint: an int8 file is slower than the fp32 one on several boards. A candidate that cannot be measured
-    here (its runtime is missing, its file is damaged) is passed over as long as another one can.
+    here (its runtime is missing, its file is damaged) is passed over as long as another one can. Small differences are noise,
+    and two boards of one batch should not differ by noise.
 
     Args:
         candidates: at least one.
@@ -61,7 +63,7 @@ def choose_build(candidates: Sequence[_Candidate], measure: Callable[[_Candidate
     """
     if not candidates:
         raise ValueError("a choice needs candidates")
-    fastest: tuple[float, _Candidate] | None = None
+    measured: list[tuple[float, _Candidate]] = []
     refused: ModelError | None = None
     for candidate in candidates:
         try:
@@ -71,9 +73,9 @@ def choose_build(candidates: Sequence[_Candidate], measure: Callable[[_Candidate
             continue
         if math.isnan(seconds):
             raise ValueError("a measurement is a number of seconds")
-        if fastest is None or seconds < fastest[0]:
-            fastest = seconds, candidate
-    if fastest is None:
+        measured.append((seconds, candidate))
+    if not measured:
         # Every candidate was refused, so there is an error to raise.
         raise refused or ModelError("model.invalid_model", "No build runs here.")
-    return fastest[1]
+    shortest = min(seconds for seconds, _ in measured)
+    return next(candidate for seconds, candidate in measured if seconds <= shortest * _NOISE)
