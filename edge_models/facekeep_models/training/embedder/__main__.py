@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         limit=options.limit,
         say=_say,
     )
-    _say(f"{len(crops.pixels)} crops, {int(crops.held_out.sum())} of {options.held_out} held-out people")
+    _say(f"{len(crops.pixels)} crops, {int(crops.held_out.sum())} of them of held-out people")
     schedule = Schedule(epochs=options.epochs, batch=options.batch, seed=options.seed)
     student = train(crops, schedule, options.work, say=_say)
     figures = validate(student, crops, next(student.parameters()).device)
