@@ -65,4 +65,4 @@ def save_drawings(directory: Path, names: dict[str, tuple[str, int]]) -> Path:
 
 
 def run_on(directory: Path, out: Path, **options: Any) -> DemoReport:
-    return run_demo(out=out, photos=directory, detector=DETECTOR, embedder=EMBEDDER, **options)
+    return run_demo(out=out, photos=directory, detector=DETECTOR, embedder=EMBEDDER, _are_drawings=True, **options)

@@ -147,6 +147,20 @@ def test_page_shows_the_real_codes_and_the_threshold(drawn: DemoReport) -> None:
     assert drawn.record.withdrawal.commitment in text
 
 
+def test_a_stranger_kept_apart_is_not_green(drawn: DemoReport) -> None:
+    plates = [str(attributes["class"]) for attributes in page_of(drawn).all("rect") if "plate" in str(attributes.get("class"))]
+    assert "plate plain" in plates  # Eve, who is in front of the camera and has no template
+    assert "plate good" in plates
+
+
+def test_page_explains_the_receipt_and_the_floors(drawn: DemoReport) -> None:
+    text = page_of(drawn).text
+    assert "Keep this text elsewhere" in text
+    assert text.count("Each part has its own floor") == 1
+    assert "Nobody is compared without their agreement." in text
+    assert "Whoever withdrew is no longer found." in text
+
+
 def test_page_hides_nothing_that_went_wrong(drawn: DemoReport) -> None:
     wrong = [replace(each, is_match=False, score=0.1) if each.is_mated else each for each in drawn.record.comparisons]
     broken = (*drawn.record.promises, Promise("Pigs fly.", False, "They did not."))

@@ -14,6 +14,7 @@ import pytest
 from facekeep.biometric import Frame
 from facekeep.demo import Limits, run_demo
 from facekeep.demo.album import Person, Picture, Role, cast_roles
+from facekeep.demo.drawn import DETECTOR, EMBEDDER
 from facekeep.demo.output import MARKER_NAME, OutputDirectory
 from facekeep.demo.photos import read_album
 from facekeep.demo.report import figures_of
@@ -77,6 +78,7 @@ def test_one_person_alone(tmp_path: Path) -> None:
     report = run_on(save_drawings(tmp_path / "album", {"alice/1.png": ("Ada", 0)}), tmp_path / "out")
     assert report.is_kept, report.render_text()
     assert {search.outcome for search in report.record.searches} == {"consent.none"}
+    assert "1 person enrolled" in report.render_text()
     assert "There was nothing to compare" in page_of(report).text
 
 
@@ -100,6 +102,7 @@ def test_a_refused_picture_is_shown_and_replaced_by_the_next(tmp_path: Path) -> 
         ("trip_2023_05.jpg", None, None),
         ("trip_001_100.jpg", None, None),
         ("beach_sunset.jpg", None, None),
+        ("trip_001_alice.jpg", None, None),
     ],
 )
 def test_what_a_file_name_says(tmp_path: Path, name: str, person: str | None, faces: int | None) -> None:
@@ -156,6 +159,39 @@ def test_photographs_need_real_models(tmp_path: Path, scratch: Path) -> None:
     assert caught.value.code == "model.not_installed"
     assert not (tmp_path / "out").exists()
     assert not list(scratch.iterdir())
+
+
+def test_photographs_are_not_shown_to_stand_ins(tmp_path: Path) -> None:
+    album = save_drawings(tmp_path / "album", {"alice/1.png": ("Ada", 0)})
+    for named in ({"detector": DETECTOR}, {"embedder": f"{EMBEDDER}/onnx"}, {"detector": DETECTOR, "embedder": EMBEDDER}):
+        with pytest.raises(ModelError, match="knows drawn figures only") as caught:
+            run_demo(out=tmp_path / "out", photos=album, **named)  # type: ignore[arg-type]
+        assert caught.value.code == "model.wrong_task"
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_person_who_cannot_be_enrolled_is_named_and_not_counted(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    names = {f"anna/{number}.png": ("Ada", number) for number in range(4)} | {f"ben/{n}.png": ("Ben", n) for n in range(3)}
+    album = save_drawings(tmp_path / "album", names)
+    (album / "carl").mkdir()
+    image.new("RGB", (320, 240), "grey").save(album / "carl" / "1.png")
+    told: list[tuple[int, int, str]] = []
+    report = run_on(album, tmp_path / "out", progress=lambda *step: told.append(step))
+    assert report.is_kept, report.render_text()
+    assert report.record.not_enrolled == (("carl", "acquisition.no_face"),)
+    assert figures_of(report.record).not_enrolled == (1, 3)
+    assert "Not enrolled: 1 of 3 (carl: acquisition.no_face)." in report.render_text()
+    text = page_of(report).text
+    assert "1 of 3 people could not be enrolled and 1 picture was refused." in text
+    assert "carl: no_face" in text
+    assert "carl is enrolled" not in text
+    assert "2 people with a template can be found" in text
+    assert "Everything else in the album" not in text
+    # Forwards, and to the end.
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-2][:2] == (told[-1][1] - 1, told[-1][1])
+    assert told[-1] == (told[-1][1], told[-1][1], "done")
 
 
 def test_roles() -> None:
@@ -216,7 +252,7 @@ def test_a_link_in_the_directory_is_replaced_not_followed(tmp_path: Path) -> Non
 @pytest.mark.parametrize("step", [0, 1, 3, 8, 25])
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, scratch: Path, step: int) -> None:
     def interrupt(done: int, total: int, what: str) -> None:
-        if done == step:
+        if done >= step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -54,6 +54,9 @@ def test_the_machine_and_the_packages(report: DoctorReport) -> None:
         assert packages[name].version
         assert packages[name].extras == ()
     assert packages["openvino"].extras == ("openvino",)
+    assert {"keyring", "pillow", "rich", "opencv-python-headless", "ai-edge-litert"} <= packages.keys()
+    # What only servers and evaluation want is no line of a device, unless it is there.
+    assert all(packages[name].version for name in ("uvicorn", "tenseal", "flwr", "pyarrow") if name in packages)
     assert "pytest" not in packages
     assert [package.extras == () for package in report.packages] == sorted((p.extras == () for p in report.packages), reverse=True)
 
@@ -99,10 +102,16 @@ def test_the_stages_are_measured(report: DoctorReport) -> None:
 
 
 def test_a_report_is_json_and_text(report: DoctorReport) -> None:
+    value = json.loads(json.dumps(report.to_dict()))
+    assert value["healthy"] is report.healthy
+    assert [problem["what"] for problem in value["problems"]] == [problem.what for problem in report.problems]
     assert json.loads(json.dumps(asdict(report)))["machine"]["facekeep"] == facekeep.__version__
     text = report.render_text()
     for word in ("Packages:", "Runtimes:", "Model packs:", "one verification", "resident memory", "problem:"):
         assert word in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "facekeep models pull yunet-s/onnx-dynamic" in text  # on one line, to be copied
+    assert "or, offline, facekeep models import FILE" in " ".join(text.split())
 
 
 def test_a_home_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -177,6 +186,37 @@ def shipped(tmp_path: Path) -> Path:
         shutil.copy(source / "manifests" / f"{name}.json", tmp_path / "catalogue" / "manifests")
         shutil.copytree(source / "weights" / name, tmp_path / "catalogue" / "weights" / name)
     return tmp_path / "catalogue"
+
+
+def test_a_home_that_cannot_be_written_is_a_problem(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statvfs = os.statvfs
+
+    def read_only(path: Path) -> os.statvfs_result:
+        fields = list(statvfs(path))
+        fields[8] |= os.ST_RDONLY
+        return os.statvfs_result(fields)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", read_only)
+        for where in (home, home / "not" / "there"):
+            assert f"{where} is on a read-only file system; nothing can be recorded, so nothing runs." in look_at(where)[1]
+    assert "nothing runs" not in look_at(home)[1]
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "vault.db")
+    assert f"{home / 'vault.db'} cannot be written by this user" in look_at(home)[1]
+
+
+@pytest.mark.shared
+def test_a_damaged_build_is_brought_back_alone(shared_dir: Path, tmp_path: Path) -> None:
+    store, weights = PackStore(tmp_path / "packs"), shared_dir / "models" / "detectors"
+    for name in ("yunet_s_dynamic.onnx", "face_detection_yunet_2023mar.onnx"):
+        store.import_file(weights / name)
+    path = tmp_path / "packs" / "yunet-s" / "onnx-dynamic" / "yunet_s_dynamic.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    problem = next(problem for problem in examine(None, store).problems if "is damaged" in problem.what)
+    assert "facekeep models pull yunet-s/onnx-dynamic or, offline, facekeep models import FILE" in problem.remedy
+    assert "remove" not in problem.remedy
+    store.import_file(weights / "yunet_s_dynamic.onnx")
+    assert {check.state for check in store.verify("yunet-s")} == {"ok"}
 
 
 def test_a_damaged_pack_is_found(shipped: Path, tmp_path: Path) -> None:

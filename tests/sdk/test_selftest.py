@@ -24,12 +24,13 @@ import numpy as np
 import pytest
 
 import facekeep.errors
-from facekeep.errors import SelftestError
+from facekeep.errors import AcquisitionError, SelftestError
 from facekeep.packs import PackStore
 from facekeep.selftest import Check, CheckState, SelftestReport, Watched, run_selftest
 from facekeep.selftest.forms import picture_forms, tensor_forms, vector_forms
 from facekeep.selftest.hooks import AuditWatch, RefusedError
 from facekeep.selftest.needles import Needles
+from facekeep.selftest.pictures import pictures_from, reduced
 from facekeep.selftest.process import find_watchers
 from facekeep.selftest.run import ALL_WATCHERS
 from facekeep.selftest.scenario import STEPS
@@ -583,6 +584,7 @@ def test_the_sandbox_can_be_kept(tmp_path: Path) -> None:
     ("arguments", "word"),
     [
         ({"detector": "drawn-detector", "embedder": "drawn-embedder", "pictures": Path("x")}, "drawn people"),
+        ({"detector": "drawn-detector", "embedder": "drawn-embedder", "pictures": Path("x")}, "packs are chosen if you do not"),
         ({"pictures": Path("/nonexistent/pictures"), "detector": "drawn-detector", "embedder": "drawn-embedder"}, "drawn people"),
     ],
 )
@@ -590,6 +592,44 @@ def test_packs_and_pictures_have_to_fit(arguments: dict[str, object], word: str)
     with pytest.raises(SelftestError, match=word) as refusal:
         run_selftest(**arguments)  # type: ignore[arg-type]
     assert refusal.value.code == "selftest.failed"
+
+
+def test_large_pictures_are_reduced() -> None:
+    for shape in ((4032, 3024, 3), (3024, 4032, 3), (1280, 641, 3), (1279, 700, 3), (20_000, 40, 3), (641, 1, 3)):
+        flat = reduced(np.full(shape, 90, np.uint8))
+        assert max(flat.shape[:2]) <= 640
+        assert flat.shape[0] * shape[1] == pytest.approx(flat.shape[1] * shape[0], rel=0.06) or min(shape[:2]) < 64
+        assert flat.dtype == np.uint8
+        assert flat.flags.c_contiguous
+        assert (flat == 90).all()
+    small = np.zeros((480, 640, 3), np.uint8)
+    assert reduced(small) is small
+
+
+def test_a_folder_that_will_not_do_says_who_and_which(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name in ("anna/1.png", "anna/2.png", "anna/3.png", "ben/1.png", "ben/2.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        image.new("RGB", (64, 48), "grey").save(path)
+    (tmp_path / "carl").mkdir()
+    (tmp_path / "carl" / "broken.jpg").write_bytes(b"no picture")
+    said: list[str] = []
+
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        if "ben/2.png" in said[-1]:
+            raise AcquisitionError("acquisition.no_face", "No face.")
+        return np.ones(4, np.float32)
+
+    with pytest.raises(SelftestError) as refusal:
+        pictures_from(tmp_path, embed, said.append)
+    text = str(refusal.value.args[0])
+    assert "anna (1.png, 2.png, 3.png) is the first" in text
+    assert "ben has 1 of 2 (2.png: acquisition.no_face)" in text
+    assert "carl has 0 of 2 (broken.jpg: acquisition.unreadable)" in text
+    assert said[0] == "preparing the pictures and what to search for (1 of 5): anna/1.png"
+    with pytest.raises(SelftestError, match="has no subfolder"):
+        pictures_from(tmp_path / "carl", embed, said.append)
 
 
 @pytest.mark.slow
@@ -602,6 +642,7 @@ def test_real_models_and_real_pictures(shared_dir: Path, tmp_path: Path) -> None
     for person in ("Andre_Agassi", "Ariel_Sharon"):
         shutil.copytree(shared_dir / "data" / "lfw-devtrain" / "images" / person, pictures / person)
     outcome = run_selftest(detector="yunet-s/onnx-dynamic", embedder="reid-retail-0095/onnx-fp32", packs=store, pictures=pictures)
+    assert outcome.watched.windows < 3_000_000
     assert outcome.require_passed().passed, outcome.render_text()
     with pytest.raises(SelftestError, match="each of two people"):
         run_selftest(

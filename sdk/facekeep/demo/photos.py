@@ -20,7 +20,8 @@ _OF_COUNT = re.compile(r".*_\d+_(0|[1-9]\d?)", re.DOTALL | re.ASCII)
 
 LAYOUTS: Final = (
     "Make one sub-folder per person (alice/1.jpg, alice/2.jpg, bob/1.jpg), or put the files into one folder with names "
-    "that end in _LETTERS for a person (holiday_001_A.jpg) and in _number_count for a number of faces (party_002_5.jpg)."
+    "that end in _CAPITALS for a person (holiday_001_A.jpg, holiday_002_ALICE.jpg; small letters name nobody) and in "
+    "_number_count for a number of faces (party_002_5.jpg)."
 )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from facekeep.consent import Purpose
 from facekeep.demo.consenting import NOT_REFUSED, attempt
 from facekeep.demo.record import Comparison, Grant, Promise, Proof, Refusal, Search, Withdrawal
 from facekeep.demo.stage import Stage
+from facekeep.demo.words import counted, people
 from facekeep.device import Device
 from facekeep.vault.sqlite import KEYSTORE_FILE
 
@@ -44,6 +46,7 @@ def prove(stage: Stage, home: Path, backup: Path, open_device: Callable[[Path], 
 def weigh(
     refusals: Iterable[Refusal],
     grants: tuple[Grant, ...],
+    enrolled: Collection[str],
     comparisons: Iterable[Comparison],
     searches: tuple[Search, ...],
     withdrawal: Withdrawal,
@@ -55,20 +58,23 @@ def weigh(
     compared = {comparison.subject for comparison in comparisons if comparison.is_match is not None}
     promises.append(
         Promise(
-            "Nobody is compared with who did not agree to it.",
+            "Nobody is compared without their agreement.",
             compared <= agreed,
-            f"{len(compared)} people were compared with; all of them had agreed."
+            f"Templates of {people(len(compared))} were compared; {_each(len(compared))} had agreed."
             if compared <= agreed
-            else f"{len(compared - agreed)} people were compared with who had not agreed.",
+            else f"Templates of {people(len(compared - agreed))} were compared without agreement.",
         )
     )
     found = {subject for search in searches for subject, _ in search.candidates if not search.is_after_withdrawal}
-    searchable = {grant.subject for grant in grants if "identification" in grant.purposes}
+    searchable = {grant.subject for grant in grants if Purpose.IDENTIFICATION in grant.purposes}
+    templates = len(searchable.intersection(enrolled))
     promises.append(
         Promise(
             "A search finds only who agreed to be searched for.",
             found <= searchable,
-            f"{len(searchable)} of {len(grants)} people agreed to identification; {len(found)} were ever named by a search.",
+            f"{len(searchable)} of {people(len(grants))} agreed to identification, {templates} of them "
+            f"{'has' if templates == 1 else 'have'} a template; {len(found)} {'was' if len(found) == 1 else 'were'} ever named "
+            "by a search.",
         )
     )
     promises.append(_refused("Withdrawal works at once, and after a restart.", withdrawal.refusals))
@@ -79,14 +85,18 @@ def weigh(
     ]
     after = sum(search.is_after_withdrawal for search in searches)
     promises.append(
-        Promise("Who withdrew is found no more.", not named, f"{after} searches for them since; {len(named)} named them.")
+        Promise(
+            "Whoever withdrew is no longer found.",
+            not named,
+            f"{counted(after, 'search', 'searches')} since; {len(named) or 'none'} named them.",
+        )
     )
     residue = proof.residue
     promises.append(
         Promise(
             "Nothing of a picture lies in the vault unsealed.",
             residue.is_clean,
-            f"{residue.needles:,} pieces of frames, samples and vectors searched for in {residue.files} files "
+            f"{residue.needles:,} pieces of frames, samples and vectors searched for in {counted(residue.files, 'file', 'files')} "
             f"({residue.size_bytes / 1024:,.0f}\u00a0KiB): {len(residue.found) or 'none'} found. "
             f"The search works: it {'found' if residue.is_control_found else 'did not find'} a piece planted as a control.",
         )
@@ -102,10 +112,14 @@ def weigh(
         Promise(
             "The audit trail is whole and signed.",
             proof.trail_size == len(proof.trail) > 0,
-            f"{proof.trail_size} entries lead to the signed head {proof.trail_root[:16]}…",
+            f"{counted(proof.trail_size, 'entry leads', 'entries lead')} to the signed head {proof.trail_root[:16]}…",
         )
     )
     return tuple(promises)
+
+
+def _each(number: int) -> str:
+    return "this person" if number == 1 else "all of them"
 
 
 def _refused(text: str, refusals: tuple[Refusal, ...]) -> Promise:
@@ -115,5 +129,5 @@ def _refused(text: str, refusals: tuple[Refusal, ...]) -> Promise:
         for refusal in refusals
     )
     codes = ", ".join(dict.fromkeys(refusal.code for refusal in refusals))
-    asked = f"camera and models were asked {calls} times" if calls else "neither camera nor model was asked"
-    return Promise(text, kept, f"{len(refusals)} calls ended in {codes}; {asked}.")
+    asked = f"camera and models were asked {counted(calls, 'time', 'times')}" if calls else "neither camera nor model was asked"
+    return Promise(text, kept, f"{counted(len(refusals), 'call', 'calls')} ended in {codes}; {asked}.")

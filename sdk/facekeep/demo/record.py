@@ -276,3 +276,25 @@ class Record:
     def enrolled(self) -> tuple[str, ...]:
         """Subjects who got a template."""
         return tuple(outcome.subject for outcome in self.enrolments if outcome.code == "ok")
+
+    @property
+    def not_enrolled(self) -> tuple[tuple[str, str], ...]:
+        """Subjects who agreed and got no template, with the code of the last attempt: failures to enrol."""
+        codes = {outcome.subject: outcome.code for outcome in self.enrolments}
+        return tuple((grant.subject, codes[grant.subject]) for grant in self.grants if codes.get(grant.subject, "ok") != "ok")
+
+    @property
+    def searchable(self) -> tuple[str, ...]:
+        """Subjects whom a search can find: they agreed to identification and got a template."""
+        enrolled = set(self.enrolled)
+        agreed = (grant.subject for grant in self.grants if Purpose.IDENTIFICATION in grant.purposes)
+        return tuple(subject for subject in agreed if subject in enrolled)
+
+    @property
+    def refused_pictures(self) -> frozenset[int]:
+        """Pictures that were refused, at enrolment or before a comparison, and served nowhere else: failures to acquire."""
+        frames = [frame for outcome in self.enrolments for frame in outcome.frames]
+        admitted = {frame.picture for frame in frames if frame.refused_with is None}
+        admitted |= {each.picture for each in self.comparisons if each.is_match is not None}
+        refused = {frame.picture for frame in frames} | {each.picture for each in self.comparisons}
+        return frozenset(refused - admitted)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from facekeep.biometric import Detection, QualityReport
 from facekeep.clock import to_rfc3339
 from facekeep.demo.record import Comparison, Record, Search, Snapshot
+from facekeep.demo.words import people
 
 REPORT_VERSION: Final = 1
 
@@ -26,7 +27,8 @@ class Figures:
         mated_searches: (right, all) searches for somebody in the gallery.
         non_mated_searches: (right, all) searches for somebody who is not.
         counted: (right, all) pictures whose number of faces was known.
-        refused: pictures whose sample was refused before it was compared (failures to acquire).
+        refused: pictures that were refused, at enrolment or before a comparison (failures to acquire).
+        not_enrolled: (number, all) people who agreed and got no template (failures to enrol), of those who agreed.
     """
 
     mated: tuple[int, int]
@@ -35,6 +37,7 @@ class Figures:
     non_mated_searches: tuple[int, int]
     counted: tuple[int, int]
     refused: int
+    not_enrolled: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +62,21 @@ class DemoReport:
     def render_text(self) -> str:
         """Return a few lines for a terminal."""
         record, figures = self.record, figures_of(self.record)
-        lines = [f"{len(record.enrolled)} people enrolled with {record.models.embedder} and {record.models.detector}."]
+        lines = [f"{people(len(record.enrolled))} enrolled with {record.models.embedder} and {record.models.detector}."]
+        if record.not_enrolled:
+            reasons = ", ".join(f"{subject}: {code}" for subject, code in record.not_enrolled)
+            lines.append(f"Not enrolled: {len(record.not_enrolled)} of {len(record.grants)} ({reasons}).")
         for words, (right, of) in (
-            ("mated comparisons matched", figures.mated),
-            ("non-mated comparisons were rejected", figures.non_mated),
-            ("searches for somebody enrolled found them", figures.mated_searches),
-            ("searches for somebody not enrolled answered unknown", figures.non_mated_searches),
-            ("pictures had the right number of faces", figures.counted),
+            ("Mated comparisons that matched", figures.mated),
+            ("Non-mated comparisons that were rejected", figures.non_mated),
+            ("Searches for somebody enrolled that found them", figures.mated_searches),
+            ("Searches for somebody not enrolled that answered unknown", figures.non_mated_searches),
+            ("Pictures with the right number of faces", figures.counted),
         ):
             if of:
-                lines.append(f"{right} of {of} {words}.")
+                lines.append(f"{words}: {right} of {of}.")
         if figures.refused:
-            lines.append(f"Pictures refused before they were compared: {figures.refused}.")
+            lines.append(f"Pictures refused: {figures.refused}.")
         if record.kind == "drawn":
             lines.append("These are drawn figures and stand-in models: they recognise no real face.")
         lines += [f"{'kept  ' if promise.is_kept else 'BROKEN'}  {promise.text} {promise.seen}" for promise in record.promises]
@@ -91,7 +97,8 @@ def figures_of(record: Record) -> Figures:
         _rate(each for each in searches if each.expected is not None),
         _rate(each for each in searches if each.expected is None),
         (sum(len(each.detections) == each.faces for each in known), len(known)),
-        sum(each.is_match is None for each in comparisons),
+        len(record.refused_pictures),
+        (len(record.not_enrolled), len(record.grants)),
     )
 
 
@@ -133,6 +140,7 @@ def as_json(record: Record) -> dict[str, Any]:
             for grant in record.grants
         ],
         "declined": list(record.declined),
+        "not_enrolled": [{"subject": subject, "code": code} for subject, code in record.not_enrolled],
         "enrolments": [asdict(enrolment) for enrolment in record.enrolments],
         "comparisons": [asdict(comparison) | {"is_right": comparison.is_right} for comparison in record.comparisons],
         "searches": [asdict(search) | {"is_right": search.is_right} for search in record.searches],

@@ -15,7 +15,7 @@ Steps:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -39,6 +39,7 @@ from facekeep.demo.report import DemoReport, to_json
 from facekeep.demo.residue import Needles
 from facekeep.demo.stage import Stage, Stopwatch, require_pillow
 from facekeep.device import Device
+from facekeep.errors import ModelError
 from facekeep.flows.context import Settings
 from facekeep.keys import KeyFile
 from facekeep.packs import LoadPolicy, PackStore, fix_command, split_name
@@ -96,6 +97,7 @@ def run_demo(
     policy: LoadPolicy | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    _are_drawings: bool = False,
 ) -> DemoReport:
     """Run the main job on photographs or on drawn people, write the page and the report, and say what happened.
 
@@ -109,10 +111,12 @@ def run_demo(
         settings: of the device.
         policy: which licences and training data are acceptable.
         limits: how much of a large folder is used.
-        progress: called before every step.
+        progress: called before every step, and once at the end.
+        _are_drawings: for the tests of the demo: `photos` holds drawn figures.
 
     Raises:
-        ModelError: "model.not_installed" with the commands that help, if photographs are given and no real pack is here.
+        ModelError: "model.not_installed" with the commands that help, if photographs are given and no real pack is here;
+            "model.wrong_task" if they are given with a pack that knows drawn figures only.
         AcquisitionError: "acquisition.unreadable", "acquisition.no_decoder". DemoError: "demo.no_people" if the
             folder names nobody, "demo.refused_directory" for the output directory.
     """
@@ -127,12 +131,14 @@ def run_demo(
             album = drawn_album(clock)
             asked = ModelChoice(detector or DETECTOR, embedder or EMBEDDER, tuple(pads))
         else:
+            if not _are_drawings:
+                _require_real(store, (detector, embedder, *pads))
             album = read_album(photos.expanduser(), _reader(clock, settings), limits or Limits())
             asked = ModelChoice(detector, embedder, tuple(pads))
         choice = choose_models(store, asked, policy=policy, inference=Inference(settings.threads, settings.providers))
-        output = OutputDirectory(out)
+        output, tick = OutputDirectory(out), _Ticker(progress, album)
         try:
-            record = _perform(_Plan(store, choice, policy, settings, clock, album, Path(scratch)), _Ticker(progress, album))
+            record = _perform(_Plan(store, choice, policy, settings, clock, album, Path(scratch)), tick)
         except BaseException:
             output.discard()
             raise
@@ -142,6 +148,7 @@ def run_demo(
     record = replace(record, promises=(*record.promises, gone), seconds=watch.seconds)
     page = output.write(PAGE_NAME, render_page(record, output.path).encode("utf-8"))
     report = output.write(REPORT_NAME, to_json(record))
+    tick.finish()
     return DemoReport(page, report, record)
 
 
@@ -163,6 +170,7 @@ def _perform(plan: _Plan, tick: _Ticker) -> Record:
 
         # 3 enrol
         enrolled = enrol_everyone(stage, album, grants)
+        tick.enrolled(album, grants, enrolled)
 
         # 4 verify, 5 identify and count
         recognised = recognise_everyone(stage, album, enrolled)
@@ -204,10 +212,21 @@ def _perform(plan: _Plan, tick: _Ticker) -> Record:
         searches=searches,
         withdrawal=withdrawal,
         proof=proof,
-        promises=weigh(refusals, recorded, recognised.comparisons, searches, withdrawal, proof),
+        promises=weigh(refusals, recorded, enrolled.subjects, recognised.comparisons, searches, withdrawal, proof),
         stage_seconds=tuple((stage_name, tuple(times)) for stage_name, times in stage.meter.seconds.items()),
         calls=stage.meter.reading,
     )
+
+
+def _require_real(store: PackStore, asked: Sequence[str | None]) -> None:
+    """Return if no pack that was asked for is a stand-in; what the device chooses by itself never is."""
+    for name in asked:
+        if name is not None and store.manifest(split_name(name)[0]).is_simulation:
+            raise ModelError(
+                "model.wrong_task",
+                f"{name} knows drawn figures only: it recognises no face on a photograph. Name packs for real faces, or none and "
+                "the best installed are used.",
+            )
 
 
 def _leaver(album: Album, enrolled: Enrolled) -> Person:
@@ -266,11 +285,26 @@ class _Ticker:
     def __init__(self, progress: Progress | None, album: Album) -> None:
         # Opening, refusing, asking, withdrawing, proving, drawing; enrolment of each person; every picture once, at most.
         self._total = 6 + len(album.people) + sum(len(person.pictures) for person in album.people) + len(album.others)
-        self._done = 0
+        self._done, self._is_first = 0, True
         self._progress = progress
 
     def __call__(self, what: str) -> None:
         """Say what comes next; what came before is done."""
+        self._done += not self._is_first
+        self._is_first = False
+        self._say(what)
+
+    def enrolled(self, album: Album, grants: Container[str], enrolled: Enrolled) -> None:
+        """Count as done what enrolment has used up: those pictures are not recognised, who said no is not enrolled."""
+        for person in album.people:
+            probes = len(enrolled.probes(person)) or (person.label in enrolled.subjects)
+            self._done += len(person.pictures) - probes + (person.label not in grants)
+
+    def finish(self) -> None:
+        """Say that everything is done."""
+        self._done = self._total
+        self._say("done")
+
+    def _say(self, what: str) -> None:
         if self._progress is not None:
             self._progress(min(self._done, self._total), self._total, what)
-        self._done += 1

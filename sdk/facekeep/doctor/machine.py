@@ -21,6 +21,8 @@ from facekeep.runtime import available_runtimes
 # Without metadata of our own (a copied source tree) at least these are looked for.
 _BASE: Final = ("numpy", "onnxruntime", "cryptography", "typer")
 _DEVELOPER_EXTRAS: Final = frozenset({"dev", "build"})
+# What a device may want. The others are for servers and evaluation: worth a line where they are installed only.
+_DEVICE_EXTRAS: Final = frozenset({"camera", "litert", "openvino", "keyring", "demo"})
 _TOOLS: Final = ("strace", "unshare")
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)")
 _EXTRA: Final = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
@@ -58,7 +60,10 @@ def examine_machine(problems: list[Problem]) -> Machine:
 
 
 def examine_packages(problems: list[Problem]) -> tuple[Package, ...]:
-    """Return every package that Facekeep's own metadata names, base packages first; those of developers are left out."""
+    """Return the packages that Facekeep's own metadata names, base packages first.
+
+    Those of developers are left out, and those that no device needs where they are not installed.
+    """
     wanted: dict[str, set[str]] = {}
     try:
         requirements = importlib.metadata.requires("facekeep") or []
@@ -80,7 +85,8 @@ def examine_packages(problems: list[Problem]) -> tuple[Package, ...]:
         for package in packages
         if not package.version and not package.extras
     ]
-    return tuple(sorted(packages, key=lambda package: (bool(package.extras), package.name)))
+    shown = [each for each in packages if each.version or not each.extras or _DEVICE_EXTRAS.intersection(each.extras)]
+    return tuple(sorted(shown, key=lambda package: (bool(package.extras), package.name)))
 
 
 def examine_runtimes(problems: list[Problem]) -> tuple[Runtime, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-_WIDTH: Final = 110
+_WIDTH: Final = 100
+_UNBROKEN: Final = "\u00a0"
+_COMMAND: Final = re.compile(r"facekeep models \S+ \S+|(pip|chmod) \S+ \S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +244,7 @@ class DoctorReport:
                 *_section("Packages", _package_rows(self.packages)),
                 *_section("Runtimes", [(r.name, "works" if r.works else "no", r.version, r.detail) for r in self.runtimes]),
                 *_section("Picture decoders", [(d.name, "works" if d.works else "no", d.version) for d in self.decoders]),
-                *_section("Model packs", [_pack_row(pack) for pack in self.packs]),
+                *_pack_lines(self.packs),
                 *(_home_lines(self.home) if self.home else ()),
                 *(_measurement_lines(self.measurement) if self.measurement else ("", "Measured time: no models to run")),
                 *_problem_lines(self.problems),
@@ -263,15 +266,25 @@ def _package_rows(packages: Iterable[Package]) -> list[tuple[str, str, str]]:
     return [(p.name, p.version or "not installed", f"extra {', '.join(p.extras)}" if p.extras else "base") for p in packages]
 
 
-def _pack_row(pack: PackState) -> tuple[str, ...]:
+def _pack_lines(packs: Sequence[PackState]) -> list[str]:
+    """Return two lines for each pack: how it stands, and on what terms it may be used."""
+    if not packs:
+        return ["", "Model packs: none"]
+    width = max(len(pack.id) for pack in packs)
+    task_width = max(len(pack.task) for pack in packs)
+    indent = " " * (width + 4)
+    lines = ["", "Model packs:"]
+    for pack in packs:
+        consent = "consented" if pack.consented else "no documented consent"
+        lines += _wrapped(f"  {pack.id:{width}}  {pack.task:{task_width}}  {_pack_state(pack)}", indent)
+        lines += _wrapped(f"{indent}{pack.licence}; {', '.join(pack.permitted_uses)}; {consent}", indent)
+    return lines
+
+
+def _pack_state(pack: PackState) -> str:
     if pack.damaged:
-        state = f"DAMAGED: {', '.join(pack.damaged)}"
-    elif pack.builds:
-        state = f"verified: {', '.join(pack.builds)}"
-    else:
-        state = f"not here: {pack.obtain}"
-    consent = "consented" if pack.consented else "no documented consent"
-    return pack.id, pack.task, f"{pack.licence}; {', '.join(pack.permitted_uses)}; {consent}", state
+        return f"DAMAGED: {', '.join(pack.damaged)}"
+    return f"verified: {', '.join(pack.builds)}" if pack.builds else f"not here: {pack.obtain}"
 
 
 def _home_lines(home: HomeState) -> list[str]:
@@ -279,7 +292,7 @@ def _home_lines(home: HomeState) -> list[str]:
         return ["", f"Home {home.path}: not there yet; `facekeep init` makes it"]
     what = f"vault format {home.vault_format}, key: {home.key_provider or 'unknown'}" if home.has_vault else "no vault yet"
     sizes = f"{home.vault_bytes:,} bytes of vault, {home.pack_bytes:,} bytes of packs, {home.free_mb:,} MiB free"
-    return ["", f"Home {home.path}: permissions {home.permissions}, {what}, {sizes}"]
+    return ["", *_wrapped(f"Home {home.path}: permissions {home.permissions}, {what}, {sizes}", "  ")]
 
 
 def _measurement_lines(found: Measurement) -> list[str]:
@@ -307,8 +320,7 @@ def _problem_lines(problems: Sequence[Problem]) -> list[str]:
         return ["", "No problems."]
     lines = [""]
     for problem in problems:
-        text = f"{problem.severity}: {problem.what} {problem.remedy}".rstrip()
-        lines += textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+        lines += _wrapped(f"{problem.severity}: {problem.what} {problem.remedy}".rstrip(), "    ")
     return lines
 
 
@@ -317,4 +329,16 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
         return ["", f"{title}: none"]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     cells = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return ["", f"{title}:", *(f"  {line}" for line in cells)]
+    # What is too long is the last cell: why a runtime does not work.
+    indent = " " * (2 + sum(width + 2 for width in widths[:-1]))
+    return ["", f"{title}:", *(line for each in cells for line in _wrapped(f"  {each}", indent))]
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """Return a text in lines of at most `_WIDTH` where words allow it, all but the first indented; its own spaces stay."""
+    if len(text) <= _WIDTH:
+        return [text]
+    # A command that is to be copied stays in one line: textwrap breaks at no other space than the plain one.
+    kept = _COMMAND.sub(lambda found: found[0].replace(" ", _UNBROKEN), text)
+    lines = textwrap.wrap(kept, _WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+    return [line.replace(_UNBROKEN, " ") for line in lines]

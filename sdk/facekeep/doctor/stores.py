@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -11,7 +12,8 @@ from facekeep.assembly import PREFERRED_DETECTORS, PREFERRED_EMBEDDERS
 from facekeep.doctor.report import HomeState, PackState, Problem
 from facekeep.errors import FacekeepError
 from facekeep.keys.keystore import parse_header, split_keystore
-from facekeep.packs import Manifest, PackStore, fix_command
+from facekeep.packs import Build, Manifest, PackStore, split_name
+from facekeep.runtime import available_runtimes
 from facekeep.vault.sqlite import KEYSTORE_FILE, VAULT_FILE
 from facekeep.vault.store import APPLICATION_ID, SCHEMA_VERSION
 
@@ -20,6 +22,8 @@ _USER_VERSION_AT: Final = 60
 _APPLICATION_ID_AT: Final = 68
 _LARGEST_KEYSTORE: Final = 1 << 16
 _LITTLE_SPACE_MB: Final = 100
+_PULL: Final = "facekeep models pull "
+_OFFLINE: Final = " or, offline, "
 
 
 def examine_packs(store: PackStore, problems: list[Problem]) -> tuple[PackState, ...]:
@@ -32,7 +36,7 @@ def examine_packs(store: PackStore, problems: list[Problem]) -> tuple[PackState,
             problems.append(Problem("problem", f"Pack {manifest.id} cannot be examined: {error.args[0]}", ""))
     ready = {state.task for state in states if state.builds and "simulation" not in state.permitted_uses}
     problems += [
-        Problem("problem", f"No pack for {task} of real faces is installed.", _advice(states, task))
+        Problem("problem", f"No pack for {task} of real faces is installed.", _advice(store, states, task))
         for task in ("detection", "embedding")
         if task not in ready
     ]
@@ -41,7 +45,8 @@ def examine_packs(store: PackStore, problems: list[Problem]) -> tuple[PackState,
 
 def _pack(store: PackStore, manifest: Manifest, problems: list[Problem]) -> PackState:
     checks = store.verify(manifest.id)
-    damaged = tuple(f"{check.build_id}/{check.name}" for check in checks if check.state in {"damaged", "unreadable"})
+    bad = [check for check in checks if check.state in {"damaged", "unreadable"}]
+    damaged = tuple(f"{check.build_id}/{check.name}" for check in bad)
     whole = {check.build_id for check in checks} - {check.build_id for check in checks if check.state != "ok"}
     builds = tuple(build.id for build in manifest.builds if build.id in whole and build.unusable_because is None)
     if damaged:
@@ -49,7 +54,7 @@ def _pack(store: PackStore, manifest: Manifest, problems: list[Problem]) -> Pack
             Problem(
                 "problem",
                 f"Pack {manifest.id} is damaged: {', '.join(damaged)}.",
-                f"Run: facekeep models remove {manifest.id}, then bring it in again.",
+                _replacement(manifest, tuple(dict.fromkeys(check.build_id for check in bad))),
             )
         )
     pointed = tuple(build.id for build in manifest.builds if build.id in builds and build.operating_points)
@@ -71,17 +76,39 @@ def _pack(store: PackStore, manifest: Manifest, problems: list[Problem]) -> Pack
     )
 
 
+def _replacement(manifest: Manifest, build_ids: tuple[str, ...]) -> str:
+    """Return what brings damaged builds back. What is brought in again takes the place of what is damaged."""
+    if manifest.is_simulation:
+        return "Reinstall Facekeep: the pack ships with it."
+    commands = " and ".join(_OFFLINE.join(_commands(manifest, manifest.build(build_id))) for build_id in build_ids)
+    return f"Run: {commands}. Other builds stay as they are." if len(manifest.builds) > len(build_ids) else f"Run: {commands}."
+
+
 def _obtain(manifest: Manifest) -> str:
     usable = [build for build in manifest.builds if build.unusable_because is None]
-    best = next((build for build in usable if build.can_be_pulled), None) or (usable[0] if usable else None)
-    return fix_command(manifest, best) if best else f"no build runs: {manifest.builds[0].unusable_because}"
+    if not usable:
+        return f"no build runs: {manifest.builds[0].unusable_because}"
+    working = {status.name for status in available_runtimes() if status.works}
+    # A build that this machine can run, with a threshold where one is needed, and among them one that can be pulled.
+    best = max(usable, key=lambda build: (build.runtime in working, bool(build.operating_points), build.can_be_pulled))
+    return _commands(manifest, best)[0]
 
 
-def _advice(states: list[PackState], task: str) -> str:
+def _commands(manifest: Manifest, build: Build) -> tuple[str, ...]:
+    """Return the commands that bring a build here, best first."""
+    offline = f"facekeep models import FILE ({' and '.join(file.name for file in build.files)})"
+    return (f"facekeep models pull {manifest.id}/{build.id}", offline) if build.can_be_pulled else (offline,)
+
+
+def _advice(store: PackStore, states: list[PackState], task: str) -> str:
     preferred = PREFERRED_DETECTORS if task == "detection" else PREFERRED_EMBEDDERS
     obtain = {state.id: state.obtain for state in states}
-    commands = [obtain[name] for name in preferred if obtain.get(name, "").startswith("facekeep models pull")]
-    return f"Run: {' or '.join(commands)}" if commands else "Bring one in: facekeep models import FILE"
+    best = next((obtain[name] for name in preferred if obtain.get(name, "").startswith(_PULL)), None)
+    if best is None:
+        return "Bring one in: facekeep models import FILE"
+    pack_id, build_id = split_name(best.removeprefix(_PULL))
+    manifest = store.manifest(pack_id)
+    return f"Run: {_OFFLINE.join(_commands(manifest, manifest.build(build_id or '')))}"
 
 
 def examine_home(home: Path, problems: list[Problem]) -> HomeState:
@@ -89,7 +116,10 @@ def examine_home(home: Path, problems: list[Problem]) -> HomeState:
     if not home.is_dir():
         if home.exists():
             problems.append(Problem("problem", f"{home} is no directory.", "Name another home."))
+        elif (above := _existing(home)) is not None:
+            _examine_writing(home, above, problems)
         return HomeState(str(home), False, False, "", None, "", 0, 0, _free_mb(home))
+    _examine_writing(home, home, problems)
     mode = stat.S_IMODE(home.stat().st_mode)
     vault = home / VAULT_FILE
     has_vault = vault.is_file()
@@ -117,6 +147,30 @@ def examine_home(home: Path, problems: list[Problem]) -> HomeState:
         sum(packs),
         free,
     )
+
+
+def _examine_writing(home: Path, existing: Path, problems: list[Problem]) -> None:
+    """Note what stops a device from writing: every decision is recorded, so without that every command is refused.
+
+    Args:
+        home: directory of the device.
+        existing: it, or the nearest directory above that is there.
+        problems: receives what was found.
+    """
+    consequence = "nothing can be recorded, so nothing runs."
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        problems.append(
+            Problem(
+                "problem", f"{home} is on a read-only file system; {consequence}", "Mount it for writing, or name another home."
+            )
+        )
+        return
+    # SQLite makes a log beside the vault: the directory counts as well as the files.
+    problems += [
+        Problem("problem", f"{path} cannot be written by this user; {consequence}", f"Run: chmod u+w {path}")
+        for path in (existing, *(existing / name for name in (VAULT_FILE, KEYSTORE_FILE) if existing == home))
+        if path.exists() and not os.access(path, os.W_OK)
+    ]
 
 
 def _vault_format(vault: Path, problems: list[Problem]) -> int | None:
@@ -147,5 +201,9 @@ def _key_provider(keystore: Path, problems: list[Problem]) -> str:
 
 
 def _free_mb(path: Path) -> int:
-    existing = next((each for each in (path, *path.parents) if each.exists()), None)
+    existing = _existing(path)
     return shutil.disk_usage(existing).free >> 20 if existing else 0
+
+
+def _existing(path: Path) -> Path | None:
+    return next((each for each in (path, *path.parents) if each.exists()), None)

@@ -46,13 +46,14 @@ class Reference:
     secrets: int
 
 
-def embed_picture(pixels: NDArray[np.uint8], models: Models, settings: Settings) -> NDArray[np.float32] | None:
-    """Return the embedding of the face in a picture, or None where a device with these settings would refuse it."""
+def embed_picture(pixels: NDArray[np.uint8], models: Models, settings: Settings) -> NDArray[np.float32]:
+    """Return the embedding of the face in a picture.
+
+    Raises:
+        AcquisitionError: where a device with these settings would refuse it.
+    """
     frame = Frame(pixels, captured_now())
-    try:
-        return acquire_face(frame, find_single_face(frame, models, settings), models, settings).embedding.vector
-    except AcquisitionError:
-        return None
+    return acquire_face(frame, find_single_face(frame, models, settings), models, settings).embedding.vector
 
 
 def compute_reference(pictures: Pictures, models: Models, contract: InputContract, settings: Settings) -> Reference:

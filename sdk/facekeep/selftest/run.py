@@ -31,6 +31,7 @@ from facekeep.selftest.search import Searcher
 
 ALL_WATCHERS: Final = frozenset({"audit hook", "network namespace", "strace"})
 Progress = Callable[[str], None]
+_NAME_A_FOLDER: Final = "Name a folder of pictures (--pictures); packs are chosen if you do not name them."
 
 
 def run_selftest(
@@ -54,7 +55,7 @@ def run_selftest(
         pads: packs for presentation attack detection; none if left out.
         packs: where packs lie that did not ship; needed only to name one of them.
         pictures: folder with a subfolder for each of two people; needed for packs that see real faces, which drawn people
-            are not.
+            are not. Each is reduced to at most 640 pixels on its longest side.
         keep: directory to leave the sandbox in, to look at it; it is removed if left out.
         progress: is told in a few words what happens.
         timeout_seconds: longest time that one flow may take.
@@ -76,13 +77,14 @@ def run_selftest(
         store, choice, policy=LoadPolicy(), inference=Inference(settings.threads, settings.providers, settings.longest_side)
     )
 
-    def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def embed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return embed_picture(pixels, models, settings)
 
     if pictures is None:
+        say("preparing the pictures and what to search for...")
         shown = drawn_pictures(embed, apart=loosest_point(models.operating_points).threshold)
     else:
-        shown = pictures_from(pictures, embed)
+        shown = pictures_from(pictures, embed, say)
     say(f"models {choice.detector} and {choice.embedder}, {shown.origin}")
 
     # 1 what will be held
@@ -199,9 +201,7 @@ def _choose(
     if embedder is None and detector is None and not has_pictures:
         drawn = {pack.task: pack.id for pack in store.manifests() if pack.is_simulation}
         if not {"detection", "embedding"} <= drawn.keys():
-            raise SelftestError(
-                "selftest.failed", "The packs for drawn people are not installed. Name packs and a folder of pictures instead."
-            )
+            raise SelftestError("selftest.failed", f"The packs for drawn people are not installed. {_NAME_A_FOLDER}")
         detector, embedder = drawn["detection"], drawn["embedding"]
     choice = choose_models(store, ModelChoice(detector, embedder, pads), policy=LoadPolicy())
     found = [split_name(name) for name in (choice.detector, choice.embedder) if name]
@@ -209,8 +209,7 @@ def _choose(
     if any(drawn_only) != all(drawn_only) or all(drawn_only) == has_pictures:
         raise SelftestError(
             "selftest.failed",
-            "Packs for drawn people see drawn people only, and every other pack needs a folder of pictures: name both packs and "
-            "the folder, or none of them.",
+            f"Packs for drawn people see drawn people only, every other pack sees real faces. {_NAME_A_FOLDER}",
         )
     embedder_id, build_id = found[1]
     manifest = store.manifest(embedder_id)

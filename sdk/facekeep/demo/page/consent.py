@@ -9,6 +9,7 @@ from facekeep.consent import Purpose
 from facekeep.demo.album import Role
 from facekeep.demo.page.markup import Child, Markup, join, paragraph, table, tag
 from facekeep.demo.record import Record, Refusal, Search
+from facekeep.demo.words import listed
 
 
 def refused_step(record: Record) -> Markup:
@@ -39,8 +40,16 @@ def consent_step(record: Record) -> Markup:
         paragraph("Everybody is shown this text and chooses each purpose separately. The device signs a record of it."),
         tag("blockquote", record.notice),
         table("Recorded consents", ("Person", "Enrolment", "Verification", "Identification", "Until", "Record"), rows),
-        paragraph(f"{_list(limited)} agreed to be verified, not to be searched for: see step 5.") if limited else None,
-        paragraph(f"{_list(record.declined)} was asked and said no. That is on record too, so that nobody asks again by mistake.")
+        paragraph(
+            f"{listed(limited)} agreed to be verified, not to be searched for",
+            ": see step 5." if set(limited) & set(record.enrolled) else ".",
+        )
+        if limited
+        else None,
+        paragraph(
+            f"{listed(record.declined)} {'was' if len(record.declined) == 1 else 'were'} asked and said no. That is on record too, "
+            "so that nobody asks again by mistake."
+        )
         if record.declined
         else None,
     )
@@ -65,10 +74,18 @@ def withdrawal_step(record: Record) -> Markup:
             f"{withdrawal.subject} withdraws. The data key of this person and everything sealed under it are destroyed, and the "
             "key that wraps all others is changed, so that an older copy of the vault stays shut. This is the receipt:"
         ),
-        tag("div", tag("h3", "Erasure receipt"), receipt, tag("pre", tag("code", withdrawal.checkpoint.strip())), class_="receipt"),
+        tag("div", tag("h3", "Erasure receipt"), receipt, _checkpoint(withdrawal.checkpoint), class_="receipt"),
         tag("h3", "From then on"),
         _calls(withdrawal.refusals),
         _searches_after(record, after, withdrawal.subject) if after else None,
+    )
+
+
+def _checkpoint(text: str) -> Markup:
+    return tag(
+        "figure",
+        tag("figcaption", "Signed checkpoint. Keep this text elsewhere: it shows later that nothing was cut from the trail."),
+        tag("pre", tag("code", text.strip())),
     )
 
 
@@ -128,7 +145,3 @@ def _tick(is_given: bool) -> Markup:
 
 def _entry(name: str, value: Child) -> tuple[Markup, Markup]:
     return tag("dt", name), tag("dd", value)
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from facekeep.demo.page.markup import Child, Markup, join, paragraph, tag
 from facekeep.demo.record import Record
 from facekeep.demo.report import Figures, figures_of
+from facekeep.demo.words import counted, people
 
 
 def opening(record: Record, where: Path) -> Markup:
@@ -19,7 +20,7 @@ def opening(record: Record, where: Path) -> Markup:
         paragraph(_recognition(figures), class_="lead"),
         paragraph(_origin(record), class_="small"),
         _stand_ins(record) if record.models.are_stand_ins else None,
-        _tiles(figures),
+        _tiles(record, figures),
         _promises(record),
         _pictures(record, where),
     )
@@ -35,20 +36,24 @@ def _verdict(record: Record) -> str:
 def _recognition(figures: Figures) -> str:
     wrong = sum(of - right for right, of in (figures.mated, figures.non_mated, figures.mated_searches, figures.non_mated_searches))
     made = sum(of for _, of in (figures.mated, figures.non_mated, figures.mated_searches, figures.non_mated_searches))
-    refused = f" {figures.refused} pictures were refused before they were compared." if figures.refused else ""
-    if figures.refused == 1:
-        refused = " One picture was refused before it was compared."
     if not made:
-        return f"Nothing could be compared.{refused}"
-    if wrong == 0:
-        return f"All {made} recognition answers were right.{refused}"
-    return f"{made - wrong} of {made} recognition answers were right.{refused}"
+        answers = "Nothing could be compared"
+    elif wrong == 0:
+        answers = f"All {made} answers were right" if made > 1 else "The one answer was right"
+    else:
+        answers = f"{made - wrong} of {made} answers {'was' if made - wrong == 1 else 'were'} right"
+    failures = []
+    if figures.not_enrolled[0]:
+        failures.append(f"{figures.not_enrolled[0]} of {people(figures.not_enrolled[1])} could not be enrolled")
+    if figures.refused:
+        failures.append(counted(figures.refused, "picture was refused", "pictures were refused"))
+    return f"{answers}{'; ' if failures else ''}{' and '.join(failures)}."
 
 
 def _origin(record: Record) -> Markup:
     models = record.models
     return join(
-        f"{len(record.snapshots)} pictures ({record.origin}), ",
+        f"{counted(len(record.snapshots), 'picture', 'pictures')} ({record.origin}), ",
         f"{record.started_at:%d %B %Y %H:%M} UTC, {record.seconds:.1f} seconds. ",
         f"Models {models.detector} and {models.embedder}",
         f", presentation attack detection {', '.join(models.pads)}." if models.pads else ", no presentation attack detection.",
@@ -57,17 +62,12 @@ def _origin(record: Record) -> Markup:
 
 
 def _stand_ins(record: Record) -> Markup:
-    if record.kind == "drawn":
-        title = "These are drawings, and the models are stand-ins"
-        people = "The people on this page do not exist: they are drawn figures with coloured dots for eyes, nose and mouth. "
-    else:
-        title, people = "The models are stand-ins", "Models for drawn figures were asked for. "
     return tag(
         "aside",
-        tag("h2", title),
+        tag("h2", "These are drawings, and the models are stand-ins"),
         paragraph(
-            people,
-            "The stand-in models that ship with Facekeep find coloured dots and tell drawn figures apart by their colours. They "
+            "The people on this page do not exist: they are drawn figures with coloured dots for eyes, nose and mouth. The "
+            "stand-in models that ship with Facekeep find coloured dots and tell drawn figures apart by their colours. They "
             "recognise no real face. Everything else is what runs on a device: consent, sealing, decisions, erasure, audit trail.",
         ),
         paragraph("For real faces, fetch real models and show the demo your photographs:"),
@@ -82,8 +82,9 @@ def _stand_ins(record: Record) -> Markup:
     )
 
 
-def _tiles(figures: Figures) -> Markup:
+def _tiles(record: Record, figures: Figures) -> Markup:
     tiles = [
+        _failures_to_enrol(record),
         _tile("Verification, mated", figures.mated, "matched the person's own template"),
         _tile("Verification, non-mated", figures.non_mated, "rejected against other people"),
         _tile("Searches, enrolled", figures.mated_searches, "found the right person"),
@@ -91,6 +92,18 @@ def _tiles(figures: Figures) -> Markup:
         _tile("Faces counted", figures.counted, "pictures with the right count"),
     ]
     return tag("ul", *(tile for tile in tiles if tile is not None), class_="tiles")
+
+
+def _failures_to_enrol(record: Record) -> Markup | None:
+    if not record.not_enrolled:
+        return None
+    reasons = ", ".join(f"{subject}: {code.rpartition('.')[2]}" for subject, code in record.not_enrolled)
+    return tag(
+        "li",
+        tag("span", "Not enrolled", class_="small"),
+        tag("span", tag("b", len(record.not_enrolled)), " of ", len(record.grants), class_="figure short"),
+        tag("span", reasons, class_="small"),
+    )
 
 
 def _tile(title: str, figure: tuple[int, int], words: str) -> Markup | None:

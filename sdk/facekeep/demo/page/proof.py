@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from facekeep.demo.page.markup import Child, Markup, join, paragraph, table, tag
 from facekeep.demo.record import Record
+from facekeep.demo.words import counted
 
 _STAGES: Final = {
     "capture": "read and decode a picture",
@@ -27,14 +28,16 @@ def proof_step(record: Record) -> Markup:
     facts = tag(
         "dl",
         *_entry(
-            "Audit trail", f"{proof.trail_size} entries, each with the hash of the one before; verified against the signed head"
+            "Audit trail",
+            f"{counted(proof.trail_size, 'entry', 'entries')}, each with the hash of the one before; "
+            "verified against the signed head",
         ),
         *_entry("Tree head", tag("code", proof.trail_root)),
         *_entry("Device key", tag("code", proof.public_key)),
         *_entry(
             "Residue",
             f"{residue.needles:,} pieces of 16 bytes of frames, aligned samples and vectors (single, half and double precision) "
-            f"looked for at every offset of {residue.files} files, {residue.size_bytes / 1024:,.0f} KiB: "
+            f"looked for at every offset of {counted(residue.files, 'file', 'files')}, {residue.size_bytes / 1024:,.0f} KiB: "
             + ("none found" if not residue.found else "; ".join(residue.found)),
         ),
         *_entry(
@@ -51,7 +54,12 @@ def proof_step(record: Record) -> Markup:
         facts,
         tag("h3", "Signed head"),
         tag("pre", tag("code", proof.note.strip())),
-        tag("details", tag("summary", f"The audit trail, {len(rows)} entries"), trail, open=len(rows) <= _OPEN_UP_TO),
+        tag(
+            "details",
+            tag("summary", f"The audit trail, {counted(len(rows), 'entry', 'entries')}"),
+            trail,
+            open=len(rows) <= _OPEN_UP_TO,
+        ),
     )
 
 

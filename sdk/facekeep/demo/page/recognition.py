@@ -11,6 +11,7 @@ from facekeep.demo.page.consent import answer
 from facekeep.demo.page.frames import GROUP_PX, Label, draw_frame, quality_bar
 from facekeep.demo.page.markup import Child, Markup, join, paragraph, table, tag
 from facekeep.demo.record import Comparison, EnrolmentOutcome, Record, Search, Snapshot
+from facekeep.demo.words import people
 
 _MOST_LINES: Final = 6
 _FACES_ARE_COUNTED: Final = frozenset({"acquisition.no_face", "acquisition.several_faces"})
@@ -24,12 +25,22 @@ def enrolment_step(record: Record) -> Markup:
     return join(
         paragraph(
             "From each picture: one face, aligned by its five landmarks, measured against the quality floor, embedded. The mean of "
-            "a person's samples is sealed and stored; the pictures are not. The bar is the quality; in brackets its weakest part."
+            "a person's samples is sealed and stored; the pictures are not. The bar is the quality; in brackets its weakest part. "
+            "Each part has its own floor: of two pictures with the same quality one may be admitted and the other refused for a "
+            "part that lies below."
         ),
         tag("ul", *cards, class_="cards"),
         *(
             paragraph(f"{subject} was enrolled with the only picture there is: no mated comparison is possible.", class_="small")
             for subject in alone
+        ),
+        *(
+            paragraph(
+                f"{subject} could not be enrolled: no picture was admitted, the last one refused with ",
+                tag("code", reason),
+                ". There is no template to compare with or to find.",
+            )
+            for subject, reason in record.not_enrolled
         ),
     )
 
@@ -57,7 +68,11 @@ def _enrolment(record: Record, enrolment: EnrolmentOutcome) -> Markup:
         outcome = join(
             _reason(enrolment.code, enrolment.message) if is_shared else None, paragraph("no template was made", class_="small")
         )
-    return tag("li", tag("h3", enrolment.subject), tag("div", *figures, class_="pair" if len(figures) > 1 else None), outcome)
+    # Side by side they need the room of two cards, or three, or the reason of a refusal becomes a narrow column.
+    width = {1: None, 2: "two"}.get(len(figures), "three")
+    return tag(
+        "li", tag("h3", enrolment.subject), tag("div", *figures, class_=f"row {width}" if width else None), outcome, class_=width
+    )
 
 
 def verification_step(record: Record) -> Markup:
@@ -115,7 +130,8 @@ def _probe_label(comparisons: Sequence[Comparison]) -> Label:
     shown = wrong or mated or max(comparisons, key=lambda each: each.score or -1.0)
     name = shown.subject if shown.is_mated else f"as {shown.subject}"
     text = f"{name}: {_decision(shown)} {shown.score or 0.0:.2f}"
-    return Label(f"{text}, wrong", "bad") if wrong else Label(text, "good")
+    # Green is for who was recognised. A stranger who is kept apart is as right, but nobody was found.
+    return Label(f"{text}, wrong", "bad") if wrong else Label(text, "good" if shown.is_match else "plain")
 
 
 def identification_step(record: Record) -> Markup:
@@ -125,15 +141,17 @@ def identification_step(record: Record) -> Markup:
     named = [search for search in searches if record.snapshots[search.picture].person is not None]
     other = [search for search in searches if search.picture not in compared and search not in named]
     made = [search for search in searches if search.is_search]
-    limited = [grant.subject for grant in record.grants if grant.role is Role.VERIFICATION_ONLY]
+    limited = [
+        grant.subject for grant in record.grants if grant.role is Role.VERIFICATION_ONLY and grant.subject in record.enrolled
+    ]
     threshold = next((search.threshold for search in made if search.threshold is not None), None)
-    sizes = sorted({search.gallery for search in made})
     return join(
         paragraph(
             "Who is this, if anyone? The device searches the templates of those who agreed to identification, and nobody else's. "
             "It may answer “unknown”, or “ambiguous” where two people are too close to tell apart. ",
-            f"{people(sizes[0])} can be found; for a gallery of that size the threshold is {threshold:.3f}. "
-            if sizes and threshold is not None
+            f"{people(len(record.searchable))} with a template can be found; for a gallery of that size the threshold is "
+            f"{threshold:.3f}. "
+            if record.searchable and threshold is not None
             else None,
             f"{limited[0]} is enrolled but agreed to verification only: a search must not find them." if limited else None,
         ),
@@ -144,12 +162,18 @@ def identification_step(record: Record) -> Markup:
         )
         if named
         else None,
+        _everything_else(record, other) if other else None,
+    )
+
+
+def _everything_else(record: Record, searches: Sequence[Search]) -> Markup:
+    return join(
         tag("h3", "Everything else in the album: faces counted"),
         paragraph(
             "Every picture without a person's name is shown to the same call. With one face it is a search; with none or several "
             "it is refused, and the faces that the detector found are counted."
         ),
-        tag("ul", *(_count(record, search) for search in other), class_="cards wide"),
+        tag("ul", *(_count(record, search) for search in searches), class_="cards wide"),
     )
 
 
@@ -217,11 +241,6 @@ def _decision(comparison: Comparison) -> str:
 def _described(snapshot: Snapshot) -> str:
     quality = f", quality {snapshot.quality.score} of 100" if snapshot.quality else ""
     return f"{snapshot.name}, {snapshot.person or 'not said who'}, {_faces(len(snapshot.detections))} found{quality}"
-
-
-def people(count: int) -> str:
-    """Return a number of people in words."""
-    return "1 person" if count == 1 else f"{count} people"
 
 
 def _faces(count: int) -> str:
