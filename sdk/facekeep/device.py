@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from facekeep.audit import AuditEvent, TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
 from facekeep.consent import ConsentGrant
-from facekeep.errors import ModelError
+from facekeep.errors import ModelError, VaultError
 from facekeep.flows.acquisition import Source
 from facekeep.flows.context import FlowContext, Models, Settings
 from facekeep.flows.gallery import GalleryCache
@@ -111,12 +112,9 @@ class Device:
         Raises:
             VaultError: with a stable code. No model is loaded here, so no model error.
         """
-        where = Path(home).expanduser()
         clock, settings = clock or SystemClock(), settings or Settings()
-        if mode == "create" or (mode == "create-or-open" and not SQLiteVault.exists(where)):
-            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout_seconds=settings.busy_timeout.total_seconds())
-        else:
-            vault = SQLiteVault.open(where, key, clock=clock, busy_timeout_seconds=settings.busy_timeout.total_seconds())
+        where = _usable_path(home)
+        vault = _create_or_open(where, key, clock, settings, mode)
         try:
             with vault.transaction(durable=False) as transaction:
                 stored = transaction.read_setting(_MODELS_SETTING)
@@ -152,9 +150,10 @@ class Device:
         return f"Device(vault={self._vault.vault_id})"
 
     def close(self) -> None:
-        """Wipe opened templates and keys, and let go of the vault. Calling it twice does no harm."""
-        self._context.gallery.wipe()
+        """Let go of the vault and wipe opened templates. Calling it twice does no harm."""
+        # In this order: a search that waits for its turn finds the vault closed and opens no gallery after the wipe.
         self._vault.close()
+        self._context.gallery.wipe()
 
     @cached_property
     def consents(self) -> Consents:
@@ -318,6 +317,34 @@ class Device:
                 transaction.append_event(AuditEvent("model.activated", details=details))
         self._choice = choice
         return models
+
+
+def _usable_path(home: str | PathLike[str]) -> Path:
+    try:
+        where = Path(home).expanduser()
+        where.joinpath("vault.db").exists()
+        if b"\0" in os.fsencode(where):
+            raise ValueError("a path holds no null byte")
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise VaultError("vault.io", f"The home of the device cannot be used ({type(error).__name__}).") from None
+    return where
+
+
+def _create_or_open(where: Path, key: KeyProvider, clock: Clock, settings: Settings, mode: str) -> SQLiteVault:
+    timeout = settings.busy_timeout.total_seconds()
+    if mode not in {"create", "open", "create-or-open"}:
+        raise ValueError('mode is "create-or-open", "open" or "create"')
+    if mode == "create" or (mode == "create-or-open" and not SQLiteVault.exists(where)):
+        try:
+            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout_seconds=timeout)
+            with vault.transaction() as transaction:
+                transaction.append_event(AuditEvent("vault.created", details={"provider": key.kind}))
+            return vault
+        except VaultError as error:
+            # Another process was faster; what it made is what was asked for.
+            if mode == "create" or error.code != "vault.already_exists":
+                raise
+    return SQLiteVault.open(where, key, clock=clock, busy_timeout_seconds=timeout)
 
 
 def _is_single(frames: object) -> bool:

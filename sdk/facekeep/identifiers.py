@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 
 from facekeep.errors import VaultError
@@ -23,6 +24,9 @@ def require_subject_id(subject: str) -> str:
         size = len(subject.encode("utf-8"))
     except UnicodeEncodeError:
         size = 0
+    # Two spellings of one name would be two subjects, and withdrawing one would leave the other.
+    if not unicodedata.is_normalized("NFC", subject):
+        raise VaultError("vault.invalid_identifier", "A subject identifier is in Unicode normal form C: normalise it (NFC).")
     if not 1 <= size <= _LONGEST_SUBJECT_BYTES or not subject.isprintable() or subject != subject.strip():
         raise VaultError(
             "vault.invalid_identifier",

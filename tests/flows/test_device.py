@@ -438,3 +438,89 @@ def test_a_withdrawal_in_the_middle_of_a_search_is_obeyed(device: Device, models
     gallery.search = withdrawing  # type: ignore[method-assign]
     assert device.identify(picture(1, 5)).outcome == "unknown"
     assert json.loads(device.trail_entries()[-1])["details"]["result"] == "unknown"
+
+
+def test_a_clock_set_back_is_found_by_a_search_too(device: Device, clock: ManualClock) -> None:
+    enrol(device, "alice", 1, valid_for="P10D")
+    assert device.identify(picture(1, 5)).require_identified() == "alice"
+    clock.advance(timedelta(days=20))
+    assert refusal(device, lambda: device.verify("alice", picture(1, 5))) == "consent.expired"
+    clock.advance(timedelta(days=-19))
+    assert refusal(device, lambda: device.identify(picture(1, 5))) == "consent.clock_set_back"
+
+
+def test_more_references_do_not_raise_the_false_match_rate(device: Device) -> None:
+    grant = enrol(device, "alice", 1)
+    before = device.verify("alice", picture(1, 5), target_fmr=1e-2).operating_point
+    device.enrol("alice", picture(1, 7), grant)
+    after = device.verify("alice", picture(1, 5), target_fmr=1e-2).operating_point
+    assert after.fmr * 2 <= 1e-2 + 1e-12 < before.fmr * 2
+    assert after.threshold > before.threshold
+
+
+def test_a_template_never_outlives_the_consent_to_keep_it(device: Device) -> None:
+    enrol(device, "alice", 1)
+    for change in (
+        lambda: device.consents.grant("alice", purposes={Purpose.VERIFICATION}, valid_for="P1D", notice=NOTICE),
+        lambda: device.consents.refuse("alice", purposes=[Purpose.ENROLMENT], notice=NOTICE),
+    ):
+        with pytest.raises(ConsentError) as caught:
+            change()
+        assert caught.value.code == "consent.invalid_request"
+    assert device.consents.state("alice").purposes == ALL
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda d: d.verify("alice", None), AcquisitionError),
+        (lambda d: d.verify("alice", 7), AcquisitionError),
+        (lambda d: d.verify("alice", b"not a picture"), AcquisitionError),
+        (lambda d: d.verify("alice", type("Broken", (), {"capture": lambda self, grant: None})()), AcquisitionError),
+        (lambda d: d.enrol("alice", picture(1, 0), None), ConsentError),
+        (lambda d: d.consents.grant("bob", purposes=ALL, valid_for=None, notice=NOTICE), ConsentError),
+        (
+            lambda d: d.consents.grant("bob", purposes=ALL, valid_for="P1D", notice=NOTICE, valid_from=datetime(2026, 1, 1)),
+            ConsentError,
+        ),
+        (lambda d: d.consents.grant("bob", purposes=ALL, valid_for="P1D", notice=NOTICE, valid_from=datetime.max), ConsentError),
+        (lambda d: Notice("a\ud800"), ConsentError),
+        (lambda d: d.consents.state("e\u0301mile"), VaultError),
+    ],
+)
+def test_strange_arguments_get_a_typed_error(device: Device, call: Callable[[Device], object], kind: type[FacekeepError]) -> None:
+    enrol(device, "alice", 1)
+    with pytest.raises(kind):
+        call(device)
+
+
+@pytest.mark.parametrize("home", ["/dev/null/below", "/tmp/" + "a" * 300, "a\0b"])
+def test_a_home_that_is_none(home: str, tmp_path: Path) -> None:
+    with pytest.raises(VaultError):
+        Device.open(home, key=KeyFile(tmp_path / "key"))
+
+
+def test_a_home_made_anew_under_an_open_device_is_left_alone(open_device: Callable[..., Device], tmp_path: Path) -> None:
+    import shutil
+
+    old = open_device()
+    for number in range(3):
+        old.consents.grant(f"s{number}", purposes=ALL, valid_for="P1D", notice=NOTICE)
+    shutil.rmtree(tmp_path / "home")
+    fresh = open_device()
+    fresh.consents.grant("alice", purposes=ALL, valid_for="P1D", notice=NOTICE)
+    with pytest.raises(VaultError):
+        old.consents.grant("bob", purposes=ALL, valid_for="P1D", notice=NOTICE)
+    fresh.close()
+    assert [found.subject for found in open_device().subjects()] == ["alice"]
+
+
+def test_a_sample_cannot_be_forged_by_replacing_its_report() -> None:
+    import dataclasses
+
+    from facekeep.biometric import FaceSample, HeadPose, PADReport, QualityReport
+
+    good = QualityReport(90, (("size", 90),), HeadPose(0, 0, 0))
+    sample = FaceSample.admit(np.zeros((112, 112, 3), np.uint8), good, PADReport(PADOutcome.NOT_EXAMINED))
+    with pytest.raises(TypeError):
+        dataclasses.replace(sample, pad=PADReport(PADOutcome.ATTACK, ("p",)))

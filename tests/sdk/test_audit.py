@@ -88,7 +88,7 @@ def test_the_head_of_another_device_is_refused() -> None:
 def test_time_never_runs_backwards() -> None:
     head = TrailHead()
     first, head = append_event(head, AuditEvent("vault.created"), START)
-    second, head = append_event(head, AuditEvent("trail.verified"), START - timedelta(days=1))
+    second, head = append_event(head, AuditEvent("key.rotated"), START - timedelta(days=1))
     assert b"2026-11-21T12:00:00.000Z" in first
     assert b"2026-11-21T12:00:00.000Z" in second
     assert verify_trail([first, second], sign_head(head, KEY), KEY.public_bytes).size == 2

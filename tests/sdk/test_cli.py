@@ -179,13 +179,28 @@ def test_a_passphrase_comes_from_a_file_or_stdin(shell: Shell) -> None:
     del shell.environment["FACEKEEP_KEY_FILE"]
     shell.json("init", code=8)
     (shell.folder / "passphrase").write_text("correct horse battery staple\n")
+    assert shell.json("--passphrase-file", "passphrase", "init", code=8)["error"]["code"] == "vault.insecure_key"
+    (shell.folder / "passphrase").chmod(0o600)
     shell.json("--passphrase-file", "passphrase", "init")
     assert shell.json("--passphrase-file", "passphrase", "list") == {"subjects": []}
     done = shell.run("--passphrase-file", "-", "list", "--json", stdin="correct horse battery staple\n")
     assert json.loads(done.stdout) == {"subjects": []}
     (shell.folder / "wrong").write_text("another passphrase altogether\n")
+    (shell.folder / "wrong").chmod(0o600)
     assert shell.json("--passphrase-file", "wrong", "list", code=8)["error"]["code"] == "vault.wrong_key"
     assert shell.json("list", code=8)["error"]["code"] == "vault.no_key"
+
+
+def test_pipes_and_devices_are_no_files(shell: Shell) -> None:
+    shell.run("init")
+    os.mkfifo(shell.folder / "pipe")
+    for notice in ("pipe", "/dev/zero"):
+        error = shell.json("consent", "grant", "alice", "--notice", notice, *CONSENT[2:], code=4)["error"]
+        assert error["code"] == "consent.invalid_request"
+    shell.run("consent", "grant", "alice", *CONSENT)
+    assert shell.json("enrol", "alice", "pipe", *DRAWN, code=5)["error"]["code"] == "acquisition.unreadable"
+    os.mkfifo(shell.folder / "home" / "vault.db-journal")
+    assert shell.json("list", code=8)["error"]["code"] == "vault.corrupt"
 
 
 def test_init_remembers_the_key_file(shell: Shell) -> None:

@@ -189,7 +189,7 @@ def test_the_revision_changes_with_the_tables_and_not_with_the_trail(tmp_path: P
         log_use(vault)
         assert not moved()
         with vault.transaction() as transaction:
-            transaction.append_event(AuditEvent("trail.verified"))
+            transaction.append_event(AuditEvent("key.rotated"))
         assert not moved()
         with vault.transaction() as transaction:
             transaction.find_subject("alice")

@@ -24,8 +24,6 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "verification": frozenset({"match", "fmr", "references"}),
     "identification": frozenset({"result", "fmr", "fpir", "gallery", "started", "ended", "database", "input"}),
     "template.erased": frozenset({"references", "epoch"}),
-    "gallery.opened": frozenset({"templates"}),
-    "trail.verified": frozenset({"entries"}),
 }
 
 _TEXT = re.compile(r"[A-Za-z0-9._:/+,\- ]{0,128}")

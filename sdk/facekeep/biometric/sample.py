@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,11 @@ class FaceSample:
     pixels: NDArray[np.uint8] = field(repr=False)
     quality: QualityReport
     pad: PADReport
-    _token: object = field(repr=False, default=None)
+    # Not a field: `dataclasses.replace` would carry a field over to a sample that nobody admitted.
+    token: InitVar[object] = None
 
-    def __post_init__(self) -> None:
-        if self._token is not _MADE_BY_ADMIT:
+    def __post_init__(self, token: object) -> None:
+        if token is not _MADE_BY_ADMIT:
             raise TypeError("a FaceSample is made by FaceSample.admit")
 
     @classmethod

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import stat
+import threading
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,9 @@ DEFAULT_MAX_PIXELS: Final = 50_000_000
 # Under this no face can be recognised; the detectors refuse such a frame too.
 SMALLEST_SIDE_PX: Final = 16
 # What cameras and phones write. Pillow opens far more, some of it (EPS) by running other programs: not from a stranger's file.
+# More than any picture of the largest size accepted needs.
+_LARGEST_FILE_BYTES: Final = 512 << 20
+_WARNINGS: Final = threading.Lock()
 _PILLOW_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _EXIF_ORIENTATION: Final = 0x0112
 
@@ -65,10 +70,15 @@ def _import(name: str) -> ModuleType | None:
 
 def _read_file(path: Path) -> bytes:
     try:
-        # A pipe or a device would block, or never end.
-        if not path.is_file():
-            raise AcquisitionError("acquisition.unreadable", "There is no picture file at this path.")
-        return path.read_bytes()
+        # Opened without waiting and looked at when open: a pipe would block, a device never end, a path may change.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(handle, "rb") as stream:
+            found = os.fstat(stream.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise AcquisitionError("acquisition.unreadable", "What lies at this path is no picture file.")
+            if found.st_size > _LARGEST_FILE_BYTES:
+                raise AcquisitionError("acquisition.too_large", f"The picture file has over {_LARGEST_FILE_BYTES >> 20} MiB.")
+            return stream.read(_LARGEST_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise AcquisitionError("acquisition.unreadable", f"The picture file cannot be read ({type(error).__name__}).") from None
 
@@ -92,7 +102,8 @@ def _unreadable(error: Exception) -> AcquisitionError:
 
 def _decode_with_pillow(pillow: Any, content: bytes, max_pixels: int, min_side: int) -> NDArray[np.uint8]:
     try:
-        with warnings.catch_warnings():
+        # The list of warning filters is the whole process's: two threads that change it at once can leave it changed.
+        with _WARNINGS, warnings.catch_warnings():
             # Pillow warns about sizes (checked here, and stricter) and about odd metadata (not used).
             warnings.simplefilter("ignore")
             with pillow.open(io.BytesIO(content), formats=_PILLOW_FORMATS) as picture:

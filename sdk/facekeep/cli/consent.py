@@ -9,6 +9,7 @@ import typer
 
 from facekeep.cli.opening import options_of
 from facekeep.cli.output import JsonOption, say, table
+from facekeep.cli.reading import read_small_text
 from facekeep.clock import to_rfc3339
 from facekeep.consent import Lifecycle, Notice, Purpose
 from facekeep.errors import ConsentError
@@ -118,8 +119,8 @@ def withdraw(context: typer.Context, subject: SubjectArgument, purpose: PurposeO
 
 def _read_notice(path: Path, language: str, version: str) -> Notice:
     try:
-        return Notice(path.expanduser().read_text(encoding="utf-8"), language, version)
-    except (OSError, UnicodeDecodeError):
+        return Notice(read_small_text(path), language, version)
+    except (OSError, ValueError):
         raise ConsentError(
             "consent.invalid_request", f"The notice cannot be read from {path}: it is a text file in UTF-8."
         ) from None

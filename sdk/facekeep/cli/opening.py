@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from facekeep.cli.reading import read_small_text
 from facekeep.device import Device
 from facekeep.errors import VaultError
 from facekeep.keys import KeyFile, OSKeyring, Passphrase
@@ -96,7 +97,7 @@ class Options:
     def _remembered_provider(self) -> KeyProvider:
         path = self.home / _POINTER
         try:
-            pointer = json.loads(path.read_text(encoding="utf-8"))
+            pointer = json.loads(read_small_text(path))
             kind = pointer["kind"]
             if kind == "key-file":
                 return KeyFile(Path(pointer["path"]))
@@ -123,8 +124,10 @@ def _ask_passphrase(*, confirm: bool) -> str:
 
 def _read_passphrase(path: Path) -> str:
     try:
-        text = sys.stdin.readline() if str(path) == "-" else path.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = sys.stdin.readline() if str(path) == "-" else read_small_text(path, secret=True)
+    except PermissionError:
+        raise VaultError("vault.insecure_key", f"Others may read {path}. Run: chmod 600 {path}") from None
+    except (OSError, ValueError):
         raise VaultError("vault.no_key", f"The passphrase cannot be read from {path}.") from None
     return text.removesuffix("\n").removesuffix("\r")
 

@@ -41,13 +41,13 @@ def exit_code_of(error: FacekeepError) -> int:
 
 def say(text: str, value: Mapping[str, Any], *, as_json: bool) -> None:
     """Print `text`, or `value` as JSON."""
-    print(json.dumps(value, ensure_ascii=False) if as_json else text)  # noqa: T201
+    print(json.dumps(value) if as_json else text)  # noqa: T201
 
 
 def fail(error: FacekeepError, *, as_json: bool) -> NoReturn:
     """Print an error and end the process with its exit code."""
     if as_json:
-        print(json.dumps({"error": {"code": error.code, "message": error.args[0]}}, ensure_ascii=False))  # noqa: T201
+        print(json.dumps({"error": {"code": error.code, "message": error.args[0]}}))  # noqa: T201
     else:
         print(f"{error.code}: {error.args[0]}", file=sys.stderr)  # noqa: T201
     raise SystemExit(exit_code_of(error))

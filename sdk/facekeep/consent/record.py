@@ -56,6 +56,12 @@ class Notice:
     version: str = "1"
 
     def __post_init__(self) -> None:
+        if not all(isinstance(part, str) for part in (self.text, self.language, self.version)):
+            raise ConsentError("consent.invalid_request", "A notice is text: what was shown, its language, its version.")
+        try:
+            self.text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ConsentError("consent.invalid_request", "The notice holds half of a character; read it as UTF-8.") from None
         if not self.text.strip() or not self.language.strip() or not self.version.strip():
             raise ConsentError("consent.invalid_request", "A notice has a text, a language and a version.")
 

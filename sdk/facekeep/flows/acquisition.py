@@ -43,11 +43,14 @@ def obtain_frame(source: Source, grant: ConsentGrant, clock: Clock, settings: Se
     """
     if isinstance(source, Frame):
         return source
-    if isinstance(source, np.ndarray | str | PathLike):
-        from facekeep.capture import as_frame
+    if hasattr(source, "capture"):
+        frame = source.capture(grant)
+        if not isinstance(frame, Frame):
+            raise AcquisitionError("acquisition.camera", f"The camera gave a {type(frame).__name__} where a frame is expected.")
+        return frame
+    from facekeep.capture import as_frame
 
-        return as_frame(source, clock, max_pixels=settings.max_pixels)
-    return source.capture(grant)
+    return as_frame(source, clock, max_pixels=settings.max_pixels)
 
 
 def find_single_face(frame: Frame, models: Models, settings: Settings) -> Detection:

@@ -177,11 +177,13 @@ class Consents:
         context.gallery.wipe()
         with context.vault.transaction() as transaction:
             now = parse_rfc3339(to_rfc3339(require_clock(context.clock.now(), transaction.last_event_time)))
-            start = parse_rfc3339(to_rfc3339(valid_from)) if valid_from is not None else now
             try:
-                end = add_duration(start, term)
-            except ValueError as error:
+                start = parse_rfc3339(to_rfc3339(valid_from)) if valid_from is not None else now
+                end = parse_rfc3339(to_rfc3339(add_duration(start, term)))
+            except (ValueError, OverflowError, AttributeError, TypeError) as error:
                 raise ConsentError("consent.invalid_request", f"The term of a consent cannot be used: {error}.") from None
+            if end <= now and state is Lifecycle.GIVEN:
+                raise ConsentError("consent.invalid_request", "The term of the consent is over already.")
 
             # 1 sign
             handle = transaction.find_subject(subject) or transaction.create_subject(subject)
@@ -200,6 +202,13 @@ class Consents:
                 notice=notice,
                 recorded_at=now,
             )
+
+            after = fold_chain([*verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes), record])
+            if Purpose.ENROLMENT not in after.purposes and transaction.reference_count(handle):
+                raise ConsentError(
+                    "consent.invalid_request",
+                    "Templates are stored, and without consent to enrolment nothing may be. Withdraw the subject instead.",
+                )
 
             # 2 write
             transaction.append_consent(handle, sign_record(record, context.vault.device_key))

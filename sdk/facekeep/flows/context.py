@@ -16,6 +16,8 @@ from facekeep.ports import Detector, Embedder, PADetector
 from facekeep.quality import QualityFloors
 from facekeep.vault import SQLiteVault
 
+_LONGEST_IDLE = timedelta(days=1)
+
 
 class Models(Protocol):
     """Loaded models: what `facekeep.assembly` makes of model packs, or a caller of ports of their own."""
@@ -80,6 +82,9 @@ class Settings:
     busy_timeout: timedelta = timedelta(seconds=5)
 
     def __post_init__(self) -> None:
+        whole = (self.longest_side, self.max_pixels, self.threads)
+        if not all(isinstance(number, int) for number in whole):
+            raise ValueError("longest_side, max_pixels and threads are whole numbers")
         if not 0.0 < self.target_fmr < 1.0 or not 0.0 < self.target_fpir < 1.0:
             raise ValueError("a target rate lies between 0 and 1")
         if not 0.0 <= self.margin <= 1.0:
@@ -88,8 +93,10 @@ class Settings:
             raise ValueError("longest_side is at least 32, max_pixels at least 256, threads at least 1")
         if self.bystanders not in {"refused", "ignored"}:
             raise ValueError("bystanders is refused or ignored")
-        if self.gallery_precision not in {"float32", "int8"} or self.gallery_idle <= timedelta(0):
-            raise ValueError("gallery_precision is float32 or int8, and gallery_idle is longer than nothing")
+        if self.gallery_precision not in {"float32", "int8"} or not (timedelta(0) < self.gallery_idle <= _LONGEST_IDLE):
+            raise ValueError("gallery_precision is float32 or int8, and gallery_idle is at most a day")
+        if self.busy_timeout < timedelta(0):
+            raise ValueError("busy_timeout is not negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def enrol(context: FlowContext, subject: str, sources: Iterable[Source], grant: 
     commitment: str | None = None
     try:
         # 0 consent
-        if grant.subject != subject:
+        if not isinstance(grant, ConsentGrant) or grant.subject != subject:
             raise ConsentError("consent.wrong_subject", "The grant handed over is another subject's. Ask this subject.")
         with context.vault.transaction(durable=False) as transaction:
             current, handle = require_grant(context.vault, transaction, context.clock, subject, Purpose.ENROLMENT)

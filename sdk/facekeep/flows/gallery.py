@@ -36,12 +36,21 @@ class Consenting:
 
 @dataclass(frozen=True, slots=True)
 class OpenedGallery:
-    """The opened templates of those who consent, under one contract."""
+    """The opened templates of those who consent, under one contract.
+
+    Attributes:
+        gallery: the vectors.
+        consenting: whose they are.
+        contract_id: their contract.
+        size: number of subjects.
+        templates: number of templates, what a probe is compared with.
+    """
 
     gallery: Gallery = field(repr=False)
     consenting: Consenting
     contract_id: str
     size: int
+    templates: int
 
 
 class GalleryCache:
@@ -86,7 +95,10 @@ class GalleryCache:
             ConsentError: "consent.none" when nobody does; "consent.clock_set_back".
         """
         with self.lock:
-            now, known = clock.now(), self._consenting
+            with vault.transaction(durable=False) as transaction:
+                # A clock set back would bring an ended consent to life again, in a gallery opened while it held.
+                now = require_clock(clock.now(), transaction.last_event_time)
+            known = self._consenting
             if known is None or known.revision != vault.revision or not known.valid_from <= now < known.good_until:
                 self.wipe()
                 self._consenting = known = _read_consenting(vault, now)
@@ -108,8 +120,11 @@ class GalleryCache:
                     # could be searched without consent. So who consents is asked again.
                     wipe(rows.vectors)
                     return self.opened(vault, clock, contract_id)
-                gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
-                self._opened = OpenedGallery(gallery, consenting, contract_id, len(set(rows.slots.tolist())))
+                try:
+                    gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
+                finally:
+                    wipe(rows.vectors)
+                self._opened = OpenedGallery(gallery, consenting, contract_id, len(set(rows.slots.tolist())), len(rows.slots))
             self._restart_timer()
             return self._opened
 

@@ -86,7 +86,7 @@ def _search(
             raise ComparisonError(
                 "comparison.empty_gallery", "Nobody who consents to identification has a template under these models. Enrol first."
             )
-        point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.size))
+        point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.templates))
         # 9 search
         ranked = opened.gallery.search(probe.vector, top=_SHORTLIST)
         # 10 decide

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from facekeep.audit import AuditEvent
 from facekeep.biometric import Decision
-from facekeep.calibration import operating_point_for
+from facekeep.biometric.arrays import wipe
+from facekeep.calibration import fmr_for_fpir, operating_point_for
 from facekeep.comparison import best_of, decide
 from facekeep.consent import Purpose
 from facekeep.errors import EnrolmentError, FacekeepError
@@ -38,7 +39,7 @@ def verify(context: FlowContext, subject: str, source: Source, *, target_fmr: fl
             grant, handle = require_grant(context.vault, transaction, context.clock, subject, Purpose.VERIFICATION)
         commitment = handle.commitment
         models = context.load_models()
-        point = operating_point_for(models.operating_points, target_fmr)
+        operating_point_for(models.operating_points, target_fmr)  # refused before the camera opens, if at all
 
         # 1 frame, 2 detect
         frame = obtain_frame(source, grant, context.clock, context.settings)
@@ -55,8 +56,13 @@ def verify(context: FlowContext, subject: str, source: Source, *, target_fmr: fl
                 raise EnrolmentError(
                     "enrolment.not_enrolled", "The subject has no template under the contract of these models. Enrol first."
                 )
-            # 9 compare, 10 decide
-            decision = decide(subject, best_of(probe, templates), point)
+            # 9 compare, 10 decide: each reference is a chance of a false match, so together they get the rate asked for
+            try:
+                point = operating_point_for(models.operating_points, fmr_for_fpir(target_fmr, len(templates)))
+                decision = decide(subject, best_of(probe, templates), point)
+            finally:
+                for template in templates:
+                    wipe(template.vector)
             # 11 audit
             details: dict[str, str | int | bool] = {
                 "match": decision.is_match,

@@ -225,6 +225,9 @@ class Keystore:
         with hold_directory(self._path.parent, self._timeout_seconds), typed_os_errors("write the keystore"):
             # Read under the lock: a copy from memory could bring back a key that another process has destroyed.
             now = decode_keystore(_read(self._path), self._header, self._key)
+            if now.vault_id != self.secrets.vault_id:
+                # The home was made anew under a device left open: its state must not be written over the new one's.
+                raise VaultError("vault.closed", "Another vault lies here now. Close this device and open it again.")
             then = change(now)
             if then != now:
                 nonce = self._randomness.token(_NONCE_BYTES)

@@ -120,6 +120,7 @@ class SQLiteVault:
         if not cls.exists(home):
             raise VaultError("vault.not_found", "There is no vault in the directory given. Create one, or check the path.")
         keystore = Keystore.open(home / KEYSTORE_FILE, provider, randomness=randomness, busy_timeout_seconds=busy_timeout_seconds)
+        _require_regular_files(home)
         store = Store(home / VAULT_FILE, busy_timeout_seconds)
         vault = cls(home, store, keystore, clock, randomness)
         try:
@@ -359,6 +360,15 @@ class SQLiteVault:
         if self._snapshot is None:
             raise VaultError("vault.closed", "The vault is closed. Open it again.")
         return self._snapshot
+
+
+def _require_regular_files(home: Path) -> None:
+    # SQLite opens what has the name of its journal, and a pipe of that name would hold it for ever.
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path = home / f"{VAULT_FILE}{suffix}"
+        with typed_os_errors("look at the vault"):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise damaged(f"{path.name} is not a regular file")
 
 
 def _inside() -> VaultError:

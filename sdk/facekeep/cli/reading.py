@@ -1,0 +1,33 @@
+"""Small text files that the command line is pointed at: never a pipe that blocks, never a device that does not end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+_LARGEST_BYTES: Final = 1 << 20
+
+
+def read_small_text(path: Path, *, secret: bool = False) -> str:
+    """Return the text of a regular file of at most 1 MiB.
+
+    Args:
+        path: the file; "~" is expanded.
+        secret: whether others may not be able to read it.
+
+    Raises:
+        OSError, ValueError: if it is not that. PermissionError: if it is secret and open to others.
+    """
+    try:
+        handle = os.open(path.expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except RuntimeError as error:
+        raise ValueError("no such home directory") from error
+    with os.fdopen(handle, "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
+            raise ValueError("not a regular file of at most 1 MiB")
+        if secret and found.st_mode & 0o077:
+            raise PermissionError("readable by others")
+        return stream.read(_LARGEST_BYTES).decode("utf-8")
