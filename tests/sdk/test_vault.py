@@ -3,7 +3,6 @@
 import stat
 import threading
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from hypothesis import strategies as st
 from facekeep.audit import AuditEvent
 from facekeep.clock import ManualClock
 from facekeep.consent import Lifecycle, Purpose, verify_chain
-from facekeep.errors import ConsentError, EnrolmentError, FacekeepError, VaultError
+from facekeep.errors import ConsentError, EnrolmentError, VaultError
 from facekeep.keys import KeyFile
 from facekeep.vault import SQLiteVault
 from tests.sdk.vault_scenes import (
     CONTRACT,
     START,
+    code_of,
     consent,
     content,
     create,
@@ -33,12 +33,6 @@ from tests.sdk.vault_scenes import (
     template,
     unit_vector,
 )
-
-
-def code_of(action: Callable[[], object]) -> str:
-    with pytest.raises(FacekeepError) as caught:
-        action()
-    return caught.value.code
 
 
 def test_what_was_put_in_comes_out_after_a_restart(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import base64
 import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from facekeep.sealing import DataKey, DataKeyContext
 from facekeep.vault import ErasedCounts
 from tests.sdk.vault_scenes import (
     CONTRACT,
+    code_of,
     consent,
     content,
     create,
@@ -31,12 +31,6 @@ from tests.sdk.vault_scenes import (
     reopen,
     unit_vector,
 )
-
-
-def code_of(action: Callable[[], object]) -> str:
-    with pytest.raises(FacekeepError) as caught:
-        action()
-    return caught.value.code
 
 
 def rows_of(path: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from facekeep.audit import AuditEvent
 from facekeep.biometric import Template
 from facekeep.clock import ManualClock
 from facekeep.consent import Lifecycle, Notice, Purpose, SignedConsent, new_record, sign_record
+from facekeep.errors import FacekeepError
 from facekeep.identifiers import new_record_id
 from facekeep.keys import Passphrase
 from facekeep.vault import SQLiteVault, SubjectHandle, VaultTransaction
@@ -136,3 +138,12 @@ def content(vault: SQLiteVault) -> dict[str, Any]:
             "trail": tuple(vault.trail_entries()),
             "note": vault.trail_note(),
         }
+
+
+def code_of(action: Callable[[], object]) -> str:
+    """The stable code of the error that `action` ends in."""
+    try:
+        action()
+    except FacekeepError as error:
+        return error.code
+    raise AssertionError("an error was expected")

@@ -27,14 +27,14 @@ from facekeep.consent import (
     new_record,
     require_clock,
     sign_record,
-    verify_chain,
 )
 from facekeep.durations import add_duration
 from facekeep.errors import ConsentError
 from facekeep.flows.context import FlowContext
-from facekeep.flows.gate import require_grant
+from facekeep.flows.gate import read_records, require_grant
 from facekeep.flows.withdraw import withdraw_purposes
 from facekeep.identifiers import new_record_id, require_subject_id
+from facekeep.vault import SubjectHandle, VaultTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,8 @@ class Consents:
         Raises:
             ConsentError: "consent.none" when nothing is on record; "consent.corrupt".
         """
-        for found in self.subjects():
-            if found.subject == subject:
-                return found
-        raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased.")
+        with self._context.vault.transaction(durable=False) as transaction:
+            return self._summary(transaction, _require_known(transaction, subject))
 
     def records(self, subject: str) -> tuple[ConsentRecord, ...]:
         """Return the verified chain of records of this subject, oldest first.
@@ -131,12 +129,9 @@ class Consents:
         Raises:
             ConsentError: "consent.none" when nothing is on record; "consent.corrupt".
         """
-        context = self._context
-        with context.vault.transaction(durable=False) as transaction:
-            handle = transaction.find_subject(require_subject_id(subject))
-            if handle is None:
-                raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased.")
-            return verify_chain(transaction.consents(handle), handle.principal_id, context.vault.device_key.public_bytes)
+        vault = self._context.vault
+        with vault.transaction(durable=False) as transaction:
+            return read_records(vault, transaction, _require_known(transaction, subject))
 
     def withdraw(self, subject: str, *, purposes: Iterable[Purpose | str]) -> None:
         """End consent for some purposes at once, keeping the rest; to end it all and erase, use `device.withdraw`.
@@ -152,13 +147,8 @@ class Consents:
         Raises:
             ConsentError: "consent.corrupt".
         """
-        context = self._context
-        summaries = []
-        with context.vault.transaction(durable=False) as transaction:
-            for handle in transaction.subjects():
-                chain = transaction.consents(handle)
-                state = fold_chain(verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes))
-                summaries.append(_summary(handle.name, state, context.clock.now(), transaction.reference_count(handle)))
+        with self._context.vault.transaction(durable=False) as transaction:
+            summaries = [self._summary(transaction, handle) for handle in transaction.subjects()]
         return tuple(sorted(summaries, key=lambda summary: summary.subject))
 
     def _append(
@@ -187,14 +177,13 @@ class Consents:
 
             # 1 sign
             handle = transaction.find_subject(subject) or transaction.create_subject(subject)
-            chain = transaction.consents(handle)
-            before = fold_chain(verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes))
-            if state is Lifecycle.GIVEN and before.purposes:
+            records = read_records(context.vault, transaction, handle)
+            if state is Lifecycle.GIVEN and fold_chain(records).purposes:
                 state = Lifecycle.RENEWED
             record = new_record(
                 record_id=new_record_id(),
                 principal_id=handle.principal_id,
-                chain=chain,
+                chain=transaction.consents(handle),
                 state=state,
                 purposes=wanted,
                 valid_from=start,
@@ -203,8 +192,7 @@ class Consents:
                 recorded_at=now,
             )
 
-            after = fold_chain([*verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes), record])
-            if Purpose.ENROLMENT not in after.purposes and transaction.reference_count(handle):
+            if Purpose.ENROLMENT not in fold_chain([*records, record]).purposes and transaction.reference_count(handle):
                 raise ConsentError(
                     "consent.invalid_request",
                     "Templates are stored, and without consent to enrolment nothing may be. Withdraw the subject instead.",
@@ -220,8 +208,19 @@ class Consents:
         # 3 grant
         return ConsentGrant(subject, record, wanted)
 
+    def _summary(self, transaction: VaultTransaction, handle: SubjectHandle) -> SubjectSummary:
+        state = fold_chain(read_records(self._context.vault, transaction, handle))
+        return _summary_of(handle.name, state, self._context.clock.now(), transaction.reference_count(handle))
 
-def _summary(name: str, state: ConsentState, now: datetime, references: int) -> SubjectSummary:
+
+def _require_known(transaction: VaultTransaction, subject: str) -> SubjectHandle:
+    handle = transaction.find_subject(require_subject_id(subject))
+    if handle is None:
+        raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased.")
+    return handle
+
+
+def _summary_of(name: str, state: ConsentState, now: datetime, references: int) -> SubjectSummary:
     agreed, record = state.purposes, state.in_force
     if record is not None and agreed:
         word = "not yet valid" if now < record.valid_from else "in force" if now < record.valid_until else "expired"

@@ -12,7 +12,7 @@ from facekeep.clock import Clock
 from facekeep.comparison import Gallery
 from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, fold_chain, require_clock
 from facekeep.errors import ConsentError
-from facekeep.vault import SQLiteVault, SubjectHandle
+from facekeep.vault import SQLiteVault, SubjectHandle, VaultTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ class GalleryCache:
             with vault.transaction(durable=False) as transaction:
                 # A clock set back would bring an ended consent to life again, in a gallery opened while it held.
                 now = require_clock(clock.now(), transaction.last_event_time)
-            known = self._consenting
-            if known is None or known.revision != vault.revision or not known.valid_from <= now < known.good_until:
-                self.wipe()
-                self._consenting = known = _read_consenting(vault, now)
+                known = self._consenting
+                if known is None or known.revision != transaction.revision or not known.valid_from <= now < known.good_until:
+                    self.wipe()
+                    self._consenting = known = _read_consenting(transaction, now)
             return known
 
     def opened(self, vault: SQLiteVault, clock: Clock, contract_id: str) -> OpenedGallery:
@@ -136,7 +136,7 @@ class GalleryCache:
         self._timer.start()
 
 
-def _read_consenting(vault: SQLiteVault, now: datetime) -> Consenting:
+def _read_consenting(transaction: VaultTransaction, now: datetime) -> Consenting:
     """Fold the chain of every subject.
 
     Signatures are not checked again here: the head of the vault authenticates every record, and ten thousand Ed25519
@@ -145,18 +145,16 @@ def _read_consenting(vault: SQLiteVault, now: datetime) -> Consenting:
     handles: dict[int, SubjectHandle] = {}
     grant: ConsentGrant | None = None
     good_until = datetime.max.replace(tzinfo=now.tzinfo)
-    with vault.transaction(durable=False) as transaction:
-        revision = transaction.revision
-        judged = require_clock(now, transaction.last_event_time)
-        for handle in transaction.subjects():
-            state = fold_chain([ConsentRecord.parse(signed.body) for signed in transaction.consents(handle)])
-            record = state.in_force
-            if record is None or Purpose.IDENTIFICATION not in state.purposes or judged >= record.valid_until:
-                continue
-            good_until = min(good_until, record.valid_until if judged >= record.valid_from else record.valid_from)
-            if judged >= record.valid_from:
-                handles[handle.slot] = handle
-                grant = grant or ConsentGrant(handle.name, record, state.purposes)
+    for handle in transaction.subjects():
+        state = fold_chain([ConsentRecord.parse(signed.body) for signed in transaction.consents(handle)])
+        record = state.in_force
+        if record is None or Purpose.IDENTIFICATION not in state.purposes or now >= record.valid_until:
+            continue
+        has_begun = now >= record.valid_from
+        good_until = min(good_until, record.valid_until if has_begun else record.valid_from)
+        if has_begun:
+            handles[handle.slot] = handle
+            grant = grant or ConsentGrant(handle.name, record, state.purposes)
     if grant is None:
         raise ConsentError("consent.none", "Nobody enrolled here consents to identification now. Record a grant first.")
-    return Consenting(handles, grant, now, good_until, revision)
+    return Consenting(handles, grant, now, good_until, transaction.revision)

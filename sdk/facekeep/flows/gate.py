@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from facekeep.clock import Clock
-from facekeep.consent import ConsentGrant, Purpose, require_clock, require_consent, verify_chain
+from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, require_clock, require_consent, verify_chain
 from facekeep.errors import ConsentError
 from facekeep.identifiers import require_subject_id
 from facekeep.vault import SQLiteVault, SubjectHandle, VaultTransaction
+
+
+def read_records(vault: SQLiteVault, transaction: VaultTransaction, handle: SubjectHandle) -> tuple[ConsentRecord, ...]:
+    """Return the chain of a subject, every signature and link checked.
+
+    Raises:
+        ConsentError: "consent.corrupt".
+    """
+    return verify_chain(transaction.consents(handle), handle.principal_id, vault.device_key.public_bytes)
 
 
 def require_grant(
@@ -24,6 +33,6 @@ def require_grant(
         raise ConsentError(
             "consent.none", "No consent is on record for this subject: never given, or erased. Record a grant first."
         )
-    records = verify_chain(transaction.consents(handle), handle.principal_id, vault.device_key.public_bytes)
+    records = read_records(vault, transaction, handle)
     grant = require_consent(records, subject=subject, purpose=purpose, now=now, last_event=last_event)
     return grant, handle

@@ -17,9 +17,10 @@ from datetime import datetime
 
 from facekeep.audit import AuditEvent
 from facekeep.clock import parse_rfc3339, to_rfc3339
-from facekeep.consent import ConsentState, Lifecycle, Purpose, fold_chain, new_record, sign_record, verify_chain
+from facekeep.consent import ConsentState, Lifecycle, Purpose, fold_chain, new_record, sign_record
 from facekeep.errors import ConsentError
 from facekeep.flows.context import FlowContext
+from facekeep.flows.gate import read_records
 from facekeep.identifiers import new_record_id, require_subject_id
 from facekeep.vault import SubjectHandle, VaultTransaction
 
@@ -59,9 +60,9 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
 
     def record_withdrawal(transaction: VaultTransaction, handle: SubjectHandle) -> None:
         found.append(handle)
-        state = _state(context, transaction, handle)
+        state = fold_chain(read_records(context.vault, transaction, handle))
         if state.purposes:
-            append_withdrawal(context, transaction, handle, state.purposes)
+            _append_withdrawal(context, transaction, handle, state, state.purposes)
 
     erased = context.vault.erase(
         require_subject_id(subject),
@@ -97,26 +98,24 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
         handle = transaction.find_subject(require_subject_id(subject))
         if handle is None:
             raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
-        missing = wanted - _state(context, transaction, handle).purposes
+        state = fold_chain(read_records(context.vault, transaction, handle))
+        missing = wanted - state.purposes
         if missing:
             raise ConsentError("consent.wrong_purpose", f"Consent for {', '.join(sorted(missing))} is not in force.")
-        append_withdrawal(context, transaction, handle, wanted)
+        _append_withdrawal(context, transaction, handle, state, wanted)
     context.gallery.wipe()
 
 
-def append_withdrawal(
-    context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, purposes: frozenset[Purpose]
+def _append_withdrawal(
+    context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, state: ConsentState, purposes: frozenset[Purpose]
 ) -> None:
-    """Append the signed record and the audit event of a withdrawal of purposes that are in force."""
-    chain = transaction.consents(handle)
-    state = _state(context, transaction, handle)
     if state.in_force is None:
         raise ConsentError("consent.none", "No consent is in force that could be withdrawn.")
     now = parse_rfc3339(to_rfc3339(context.clock.now()))
     record = new_record(
         record_id=new_record_id(),
         principal_id=handle.principal_id,
-        chain=chain,
+        chain=transaction.consents(handle),
         state=Lifecycle.WITHDRAWN,
         purposes=purposes,
         valid_from=state.in_force.valid_from,
@@ -132,8 +131,3 @@ def append_withdrawal(
             details={"record": record.record_id, "purposes": ",".join(sorted(purposes))},
         )
     )
-
-
-def _state(context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle) -> ConsentState:
-    chain = transaction.consents(handle)
-    return fold_chain(verify_chain(chain, handle.principal_id, context.vault.device_key.public_bytes))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.errors import ModelError
+from facekeep.runtime.description import Description
 
 _INSTALL = "Run: pip install 'facekeep[litert]'"
 
@@ -43,7 +44,7 @@ def _interpreter_class() -> Any:
         raise ModelError("model.runtime_missing", f"tflite-runtime does not import. {_INSTALL}") from error
 
 
-class LiteRTSession:
+class LiteRTSession(Description):
     """A model in LiteRT. One interpreter with one set of tensors, so a lock lets one caller in at a time.
 
     Args:
@@ -73,16 +74,6 @@ class LiteRTSession:
         )
         self._output_indices = tuple(detail["index"] for detail in outputs)
         self._outputs = tuple(detail["name"] for detail in outputs)
-
-    @property
-    def inputs(self) -> Mapping[str, tuple[int | str | None, ...]]:
-        """Name and shape of each input; None marks a free dimension."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-        return self._outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
         """Return a copy of every output.

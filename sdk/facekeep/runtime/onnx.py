@@ -9,11 +9,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from facekeep.errors import ModelError
+from facekeep.runtime.description import Description
 
 _ERROR_SEVERITY = 3
 
 
-class OnnxSession:
+class OnnxSession(Description):
     """A model in ONNX Runtime. Safe to call from several threads: `InferenceSession.run` is.
 
     Args:
@@ -58,16 +59,6 @@ class OnnxSession:
         self._inputs = MappingProxyType({node.name: tuple(node.shape) for node in self._session.get_inputs()})
         self._outputs = tuple(node.name for node in self._session.get_outputs())
         self._names = list(self._outputs)
-
-    @property
-    def inputs(self) -> Mapping[str, tuple[int | str | None, ...]]:
-        """Name and shape of each input; text marks a free dimension."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-        return self._outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
         """Return every output.

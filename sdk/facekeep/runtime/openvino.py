@@ -12,9 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from facekeep.errors import ModelError
+from facekeep.runtime.description import Description
 
 
-class OpenVINOSession:
+class OpenVINOSession(Description):
     """A model in OpenVINO. Each thread gets an inference request of its own.
 
     Args:
@@ -49,16 +50,6 @@ class OpenVINOSession:
         except Exception as error:
             raise ModelError("model.invalid_model", f"OpenVINO cannot load the model ({type(error).__name__}).") from error
         self._local = threading.local()
-
-    @property
-    def inputs(self) -> Mapping[str, tuple[int | str | None, ...]]:
-        """Name and shape of each input; None marks a free dimension."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-        return self._outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
         """Return a copy of every output.
