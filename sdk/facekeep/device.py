@@ -298,25 +298,29 @@ class Device:
         models = load_models(self._packs, choice, policy=self._policy, inference=inference)
         with self._vault.transaction(durable=False) as transaction:
             is_known = transaction.read_setting(_MODELS_SETTING) == choice.to_bytes()
-            stranded = sum(count for contract, count in transaction.contracts().items() if contract != models.contract_id)
-        if not is_known and stranded and not self._switch_models:
-            raise ModelError(
-                "model.other_in_use",
-                f"{stranded} stored template(s) belong to other models than {choice.detector} and {choice.embedder}: nobody "
-                "enrolled before would be recognised. Leave the choice of models out, or switch on purpose (--switch-models).",
-            )
         if not is_known:
-            with self._vault.transaction() as transaction:
-                transaction.write_setting(_MODELS_SETTING, choice.to_bytes())
-                details: dict[str, str | int | bool] = {
-                    "contract": models.contract_id,
-                    "detector": choice.detector or "",
-                    "embedder": choice.embedder or "",
-                    "pad": ",".join(choice.pads),
-                }
-                transaction.append_event(AuditEvent("model.activated", details=details))
+            self._activate(models)
         self._choice = choice
         return models
+
+    def _activate(self, models: LoadedModels) -> None:
+        choice = models.choice
+        with self._vault.transaction() as transaction:
+            stranded = sum(count for contract, count in transaction.contracts().items() if contract != models.contract_id)
+            if stranded and not self._switch_models:
+                raise ModelError(
+                    "model.other_in_use",
+                    f"{stranded} stored template(s) belong to other models than {choice.detector} and {choice.embedder}: nobody "
+                    "enrolled before would be recognised. Leave the choice out, or switch on purpose (--switch-models).",
+                )
+            transaction.write_setting(_MODELS_SETTING, choice.to_bytes())
+            details: dict[str, str | int | bool] = {
+                "contract": models.contract_id,
+                "detector": choice.detector or "",
+                "embedder": choice.embedder or "",
+                "pad": ",".join(choice.pads),
+            }
+            transaction.append_event(AuditEvent("model.activated", details=details))
 
 
 def _usable_path(home: str | PathLike[str]) -> Path:
