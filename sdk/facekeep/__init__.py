@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     )
     from facekeep.flows.context import Settings
     from facekeep.flows.enrol import EnrolmentReceipt
-    from facekeep.flows.withdraw import ErasureReceipt
     from facekeep.keys import KeyFile, OSKeyring, Passphrase
     from facekeep.packs import LoadPolicy, PackStore
+    from facekeep.retention import ErasureReceipt
 
 # Importing ONNX Runtime 1.29 and later writes an identifier of the machine to the home directory and reports to its maker;
 # `disable_telemetry_events()` can only be called after that. This has to stand before anything imports it.
@@ -63,7 +63,7 @@ _HOME_OF = {
     "VaultError": "errors",
     "Settings": "flows.context",
     "EnrolmentReceipt": "flows.enrol",
-    "ErasureReceipt": "flows.withdraw",
+    "ErasureReceipt": "retention",
     "KeyFile": "keys",
     "OSKeyring": "keys",
     "Passphrase": "keys",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -17,10 +16,11 @@ from facekeep.audit import AuditEvent, TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
 from facekeep.consent import ConsentGrant
-from facekeep.errors import ModelError, VaultError
+from facekeep.errors import ModelError
 from facekeep.flows.acquisition import Source
 from facekeep.flows.context import FlowContext, Models, Settings
 from facekeep.flows.gallery import GalleryCache
+from facekeep.flows.opening import create_or_open, usable_path
 from facekeep.packs import LoadPolicy, PackStore
 from facekeep.ports import KeyProvider
 from facekeep.vault import SQLiteVault
@@ -29,9 +29,13 @@ from facekeep.vault import SQLiteVault
 if TYPE_CHECKING:
     from facekeep.flows.consents import Consents, SubjectSummary
     from facekeep.flows.enrol import EnrolmentReceipt
-    from facekeep.flows.withdraw import ErasureReceipt
+    from facekeep.flows.erasures import Erasures
+    from facekeep.flows.retain import Retention
+    from facekeep.flows.revocations import Revocations
+    from facekeep.retention import ErasureReceipt
 
 _MODELS_SETTING = "models"
+_RETENTION_SETTING = "retention.policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Device:
         self._models: Models | None = models
         self._switch_models = switch_models
         self._lock = threading.Lock()
+        self._next_look: datetime | None = None
         self._context = FlowContext(
             vault, clock, settings, GalleryCache(settings.gallery_idle, settings.gallery_precision), self._load_models
         )
@@ -91,6 +96,7 @@ class Device:
         settings: Settings | None = None,
         clock: Clock | None = None,
         mode: Literal["create-or-open", "open", "create"] = "create-or-open",
+        keep_retention: bool = True,
     ) -> Device:
         """Open the device at `home`, creating vault, device key and audit trail on first use.
 
@@ -108,16 +114,19 @@ class Device:
             settings: thresholds, floors, limits.
             clock: what tells the time.
             mode: "open" never creates, "create" never opens.
+            keep_retention: whether what is due under an adopted policy is destroyed now and on the first call of each day;
+                without it, only by `retention.run`: for looking at a plan before anything happens.
 
         Raises:
             VaultError: with a stable code. No model is loaded here, so no model error.
         """
         clock, settings = clock or SystemClock(), settings or Settings()
-        where = _usable_path(home)
-        vault = _create_or_open(where, key, clock, settings, mode)
+        where = usable_path(home)
+        vault = create_or_open(where, key, clock, settings, mode)
         try:
             with vault.transaction(durable=False) as transaction:
                 stored = transaction.read_setting(_MODELS_SETTING)
+                has_policy = transaction.read_setting(_RETENTION_SETTING) is not None
             kept = ModelChoice.parse(stored) if stored is not None else None
             asked = None
             if detector is not None or embedder is not None or pads is not None:
@@ -126,7 +135,7 @@ class Device:
                     embedder or (kept.embedder if kept else None),
                     tuple(pads) if pads is not None else (kept.pads if kept else ()),
                 )
-            return cls(
+            device = cls(
                 vault,
                 packs or PackStore(where / "packs"),
                 clock=clock,
@@ -136,6 +145,12 @@ class Device:
                 models=models,
                 switch_models=switch_models,
             )
+            if keep_retention:
+                # A policy adopted by another process is noticed on the next day.
+                device._next_look = clock.now() + timedelta(days=0 if has_policy else 1)
+                if has_policy:
+                    device.retention.keep_if_possible("start")
+            return device
         except BaseException:
             vault.close()
             raise
@@ -157,10 +172,33 @@ class Device:
 
     @cached_property
     def consents(self) -> Consents:
-        """The consents of this device: grant, refuse, require, withdraw, show."""
+        """The consents of this device: ask, grant, refuse, require, withdraw, show, receipts, policy."""
         from facekeep.flows.consents import Consents
 
         return Consents(self._context)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """The retention of this device: adopt a policy, plan, run, certificates."""
+        from facekeep.flows.retain import Retention
+
+        if self._next_look is not None:
+            self._next_look = self._context.clock.now()
+        return Retention(self._context)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """The erasures of this device: prove one complete."""
+        from facekeep.flows.erasures import Erasures
+
+        return Erasures(self._context)
+
+    @cached_property
+    def revocations(self) -> Revocations:
+        """The revocation lists of this device: import one, see which was seen last."""
+        from facekeep.flows.revocations import Revocations
+
+        return Revocations(self._context)
 
     def enrol(self, subject: str, frames: Source | Iterable[Source], grant: ConsentGrant) -> EnrolmentReceipt:
         """Make a sealed template of `subject` from one or more frames of one sitting.
@@ -178,6 +216,7 @@ class Device:
         """
         from facekeep.flows.enrol import enrol
 
+        self._keep_retention()
         sources = [frames] if _is_single(frames) else frames
         return enrol(self._context, subject, sources, grant)  # type: ignore[arg-type]
 
@@ -194,6 +233,7 @@ class Device:
         """
         from facekeep.flows.verify import verify
 
+        self._keep_retention()
         wanted = self._context.settings.target_fmr if target_fmr is None else target_fmr
         return verify(self._context, subject, frame, target_fmr=wanted)
 
@@ -210,6 +250,7 @@ class Device:
         """
         from facekeep.flows.identify import identify
 
+        self._keep_retention()
         settings = self._context.settings
         return identify(
             self._context,
@@ -283,6 +324,11 @@ class Device:
         """Where this device's model packs lie."""
         return self._packs
 
+    def _keep_retention(self) -> None:
+        # What is due may not be used: where it cannot be destroyed, the call that would use it ends in the reason.
+        if self._next_look is not None and self._context.clock.now() >= self._next_look:
+            self.retention.keep()
+
     def _load_models(self) -> Models:
         with self._lock:
             if self._models is None:
@@ -321,34 +367,6 @@ class Device:
                 "pad": ",".join(choice.pads),
             }
             transaction.append_event(AuditEvent("model.activated", details=details))
-
-
-def _usable_path(home: str | PathLike[str]) -> Path:
-    try:
-        where = Path(home).expanduser()
-        where.joinpath("vault.db").exists()
-        if b"\0" in os.fsencode(where):
-            raise ValueError("a path holds no null byte")
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise VaultError("vault.io", f"The home of the device cannot be used ({type(error).__name__}).") from None
-    return where
-
-
-def _create_or_open(where: Path, key: KeyProvider, clock: Clock, settings: Settings, mode: str) -> SQLiteVault:
-    timeout = settings.busy_timeout.total_seconds()
-    if mode not in {"create", "open", "create-or-open"}:
-        raise ValueError('mode is "create-or-open", "open" or "create"')
-    if mode == "create" or (mode == "create-or-open" and not SQLiteVault.exists(where)):
-        try:
-            vault = SQLiteVault.create(where, key, clock=clock, busy_timeout_seconds=timeout)
-            with vault.transaction() as transaction:
-                transaction.append_event(AuditEvent("vault.created", details={"provider": key.kind}))
-            return vault
-        except VaultError as error:
-            # Another process was faster; what it made is what was asked for.
-            if mode == "create" or error.code != "vault.already_exists":
-                raise
-    return SQLiteVault.open(where, key, clock=clock, busy_timeout_seconds=timeout)
 
 
 def _is_single(frames: object) -> bool:

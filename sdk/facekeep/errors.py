@@ -20,6 +20,12 @@ CODES: Final[dict[str, str]] = {
     "consent.corrupt": "A consent record does not verify.",
     "consent.clock_set_back": "The clock stands earlier than the last recorded event.",
     "consent.invalid_request": "The grant asked for is not valid (no purpose, no term, no notice).",
+    "consent.illegal_transition": "A consent record cannot follow the one before it.",
+    "consent.not_countersigned": "The policy asks for the controller's signature, and the consent has none that verifies.",
+    "consent.revocation_stale": "The consent depends on revocation lists, and no fresh one has been seen.",
+    "consent.revocation_older": "The revocation list is older than one seen before.",
+    "consent.revocation_fork": "The issuer signed two different revocation lists of one epoch.",
+    "consent.unknown_issuer": "The policy names no issuer of revocation lists, or no controller.",
     # acquisition
     "acquisition.unreadable": "The picture is not one that can be decoded.",
     "acquisition.too_large": "The picture has more pixels than the device accepts.",
@@ -79,6 +85,29 @@ CODES: Final[dict[str, str]] = {
     "audit.bad_signature": "The head of the audit trail is not signed by this device.",
     "audit.truncated": "The audit trail is shorter than its signed head says.",
     "audit.invalid_event": "The event is not one the trail may hold.",
+    "audit.invalid_entry": "A log entry or a submitted batch is not of the form expected.",
+    "audit.wrong_sequence": "A batch does not continue the device's trail where the log stands.",
+    "audit.from_the_future": "An entry is dated later than the receiver's clock allows.",
+    "audit.invalid_policy": "The policy to audit by is not valid.",
+    "audit.violation": "The log is intact, but what it records breaks the policy.",
+    # log
+    "log.malformed": "A checkpoint, tile, bundle, proof or request of the transparency log is not well formed.",
+    "log.bad_signature": "A checkpoint of the log is not signed by a key the policy names, or carries a false signature.",
+    "log.no_quorum": "Too few witnesses cosigned the checkpoint.",
+    "log.bad_proof": "An inclusion or consistency proof does not verify.",
+    "log.fork": "The log showed two histories: one of its checkpoints does not continue another.",
+    "log.stale": "The log shows an older state than one seen before, or than the policy allows.",
+    "log.incomplete": "A file of the log is missing, cut or not part of it.",
+    "log.unreachable": "The log's address gave no usable answer.",
+    "log.io": "The operating system refused to read or write the log.",
+    # retention and erasure
+    "retention.invalid_policy": "The retention policy is not valid.",
+    "retention.no_policy": "No retention policy was adopted on this device.",
+    "retention.invalid_certificate": "A retention certificate does not verify.",
+    "erasure.not_erased": "The subject is still in the vault.",
+    "erasure.residue": "Something of an erased subject is left.",
+    "erasure.incomplete": "A store could not be read to its end, so nothing can be said of it.",
+    "erasure.invalid_receipt": "A receipt of erasure is not well formed or does not verify.",
     # trust
     "trust.bad_signature": "A signature does not verify.",
     "trust.malformed": "A signed document is not well formed.",
@@ -157,6 +186,24 @@ class AuditError(FacekeepError):
     """The audit trail does not verify."""
 
     branch = "audit"
+
+
+class LogError(FacekeepError):
+    """The transparency log does not verify, or could not be read or written."""
+
+    branch = "log"
+
+
+class RetentionError(FacekeepError):
+    """The retention policy or a certificate cannot be used."""
+
+    branch = "retention"
+
+
+class ErasureError(FacekeepError):
+    """An erasure cannot be shown to be complete."""
+
+    branch = "erasure"
 
 
 class TrustError(FacekeepError):

@@ -1,1 +1,1 @@
-"""The fleet's side of Facekeep: it never sees a face, an embedding or one device's update."""
+"""What runs on a server: the transparency log and who may reach it. It never imports what stays on a device."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the bare scripts that the benches start
 
-from tests.bench import accuracy, admission, search, speed, startup, vault
+from tests.bench import accuracy, admission, audit, consent, search, server, speed, startup, vault
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -32,6 +32,10 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "identify": search.identify,
     "gallery": vault.gallery,
     "writes": vault.writes,
+    "consent": consent.consent,
+    "audit": audit.audit,
+    "log": server.log,
+    "faults": server.faults,
 }
 
 

@@ -27,14 +27,14 @@ import facekeep.errors
 from facekeep.errors import AcquisitionError, SelftestError
 from facekeep.packs import PackStore
 from facekeep.selftest import Check, CheckState, SelftestReport, Watched, run_selftest
-from facekeep.selftest.forms import picture_forms, tensor_forms, vector_forms
+from facekeep.residue.forms import picture_forms, tensor_forms, vector_forms
 from facekeep.selftest.hooks import AuditWatch, RefusedError
-from facekeep.selftest.needles import Needles
+from facekeep.residue.needles import Needles
 from facekeep.selftest.pictures import pictures_from, reduced
 from facekeep.selftest.process import find_watchers
 from facekeep.selftest.run import ALL_WATCHERS
 from facekeep.selftest.scenario import STEPS
-from facekeep.selftest.search import Searcher
+from facekeep.residue.search import Searcher
 from facekeep.selftest.strace import TraceReader
 
 AVAILABLE = find_watchers(ALL_WATCHERS)

@@ -149,7 +149,7 @@ def test_consents_come_back_in_order_and_only_the_next_of_the_chain_is_taken(tmp
             transaction.append_consent(handle, consent(vault, transaction, handle, Lifecycle.WITHDRAWN))
             chain = transaction.consents(handle)
             records = verify_chain(chain, handle.principal_id, vault.device_key.public_bytes)
-            assert [record.state for record in records] == [Lifecycle.GIVEN, Lifecycle.GIVEN, Lifecycle.WITHDRAWN]
+            assert [record.state for record in records] == [Lifecycle.GIVEN, Lifecycle.RENEWED, Lifecycle.WITHDRAWN]
             for wrong in (chain[-1], chain[0], consent(vault, transaction, other)):
                 with pytest.raises(ConsentError):
                     transaction.append_consent(handle, wrong)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from facekeep.audit import AuditEvent
 from facekeep.biometric import Template
 from facekeep.clock import ManualClock
-from facekeep.consent import Lifecycle, Notice, Purpose, SignedConsent, new_record, sign_record
+from facekeep.consent import ConsentRecord, Lifecycle, Notice, Purpose, SignedConsent, fold_chain, new_record, sign_record
 from facekeep.errors import FacekeepError
 from facekeep.identifiers import new_record_id
 from facekeep.keys import Passphrase
@@ -65,10 +65,13 @@ def template(seed: int, dimension: int = 16, contract_id: str = CONTRACT) -> Tem
 def consent(
     vault: SQLiteVault, transaction: VaultTransaction, handle: SubjectHandle, state: Lifecycle = Lifecycle.GIVEN
 ) -> SignedConsent:
+    chain = transaction.consents(handle)
+    if state is Lifecycle.GIVEN and fold_chain([ConsentRecord.parse(signed.body) for signed in chain]).purposes:
+        state = Lifecycle.RENEWED
     record = new_record(
         record_id=new_record_id(),
         principal_id=handle.principal_id,
-        chain=transaction.consents(handle),
+        chain=chain,
         state=state,
         purposes={Purpose.ENROLMENT, Purpose.VERIFICATION},
         valid_from=START,

@@ -16,14 +16,25 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "vault.created": frozenset({"provider"}),
     "key.rotated": frozenset({"epoch"}),
     "model.activated": frozenset({"contract", "detector", "embedder", "pad"}),
+    "consent.requested": frozenset({"record", "purposes"}),
     "consent.given": frozenset({"record", "purposes", "until"}),
     "consent.renewed": frozenset({"record", "purposes", "until"}),
     "consent.refused": frozenset({"record", "purposes"}),
     "consent.withdrawn": frozenset({"record", "purposes"}),
+    "consent.expired": frozenset({"record", "purposes"}),
+    "consent.countersigned": frozenset({"record", "controller", "delegated"}),
+    "revocation.imported": frozenset({"issuer", "epoch", "entries", "named", "sha256"}),
     "template.created": frozenset({"reference", "contract", "frames", "quality"}),
-    "verification": frozenset({"match", "fmr", "references"}),
-    "identification": frozenset({"result", "fmr", "fpir", "gallery", "started", "ended", "database", "input"}),
+    "verification": frozenset({"match", "fmr", "references", "contract"}),
+    "identification": frozenset({"contract", "result", "fmr", "fpir", "gallery", "started", "ended", "database", "input"}),
     "template.erased": frozenset({"references", "epoch"}),
+    "template.expired": frozenset({"references", "epoch", "reason", "due", "subject_erased"}),
+    "receipt.expired": frozenset({"records", "principal", "due"}),
+    "trail.pruned": frozenset({"entries", "size", "root", "due"}),
+    "retention.run": frozenset(
+        {"policy", "trigger", "as_of", "first", "templates", "samples", "receipts", "entries", "certificate"}
+    ),
+    "policy.changed": frozenset({"kind", "policy"}),
 }
 
 _TEXT = re.compile(r"[A-Za-z0-9._:/+,\- ]{0,128}")

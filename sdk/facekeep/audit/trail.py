@@ -125,18 +125,25 @@ def parse_entry(body: bytes) -> dict[str, Any]:
     return dict(fields)
 
 
-def verify_trail(entries: Iterable[bytes], note: str, public_key: bytes) -> TrailReport:
+def verify_trail(entries: Iterable[bytes], note: str, public_key: bytes, base: TrailHead | None = None) -> TrailReport:
     """Return a report if the entries are exactly those the signed head was made over.
 
     Finds any entry changed, dropped, added, reordered or cut off the end.
+
+    Args:
+        entries: the entries kept, in order.
+        note: the signed head over all that were ever written.
+        public_key: the device's.
+        base: where the trail stood before the first entry kept, if older ones were deleted at the end of their term. It cannot
+            hide an entry: edge and entries together have to lead to the signed head.
 
     Raises:
         AuditError: "audit.bad_signature", "audit.broken_chain" (with the place) or "audit.truncated".
     """
     checkpoint = open_head(note, public_key)
-    head = TrailHead()
+    head = base or TrailHead()
     first: datetime | None = None
-    for number, body in enumerate(entries):
+    for number, body in enumerate(entries, head.size):
         fields = parse_entry(body)
         time = parse_rfc3339(fields["time"])
         expected = head.last_hash.hex() if head.last_hash else None

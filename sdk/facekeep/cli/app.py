@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facekeep.cli import consent, models, recognition, upkeep
+from facekeep.cli import consent, erasure, models, recognition, retention, upkeep
 from facekeep.cli.opening import Options
 from facekeep.cli.output import fail
 from facekeep.errors import FacekeepError
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 app.add_typer(consent.app, name="consent")
 app.add_typer(models.app, name="models")
+app.add_typer(retention.app, name="retention")
+app.add_typer(erasure.app, name="erasure")
 app.add_typer(upkeep.audit_app, name="audit")
 app.add_typer(upkeep.keys_app, name="keys")
 recognition.add_commands(app)

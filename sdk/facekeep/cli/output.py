@@ -23,9 +23,12 @@ EXIT_CODES: Final[dict[str, int]] = {
     "vault": 8,
     "model": 9,
     "audit": 10,
+    "log": 10,
     "trust": 11,
     "selftest": 12,
     "demo": 13,
+    "retention": 15,
+    "erasure": 16,
 }
 
 

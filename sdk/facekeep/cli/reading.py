@@ -20,14 +20,23 @@ def read_small_text(path: Path, *, secret: bool = False) -> str:
     Raises:
         OSError, ValueError: if it is not that. PermissionError: if it is secret and open to others.
     """
+    return read_bounded(path, _LARGEST_BYTES, secret=secret).decode("utf-8")
+
+
+def read_bounded(path: Path, limit: int, *, secret: bool = False) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError, ValueError, PermissionError: as `read_small_text`.
+    """
     try:
         handle = os.open(path.expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except RuntimeError as error:
         raise ValueError("no such home directory") from error
     with os.fdopen(handle, "rb") as stream:
         found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
-            raise ValueError("not a regular file of at most 1 MiB")
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            raise ValueError(f"not a regular file of at most {limit} bytes")
         if secret and found.st_mode & 0o077:
             raise PermissionError("readable by others")
-        return stream.read(_LARGEST_BYTES).decode("utf-8")
+        return stream.read(limit)

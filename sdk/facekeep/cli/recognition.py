@@ -146,13 +146,7 @@ def withdraw(
     """End every consent of a subject at once and destroy what was stored under it."""
     with options_of(context).open_device() as device:
         erased = device.withdraw(subject)
-    value = {
-        "references": erased.references,
-        "key_epoch": erased.key_epoch,
-        "commitment": erased.commitment,
-        "checkpoint": erased.checkpoint,
-        "erased_at": to_rfc3339(erased.erased_at),
-    }
+    value = erased.to_json()
     if receipt is not None:
         _write_receipt(receipt, value)
     say(

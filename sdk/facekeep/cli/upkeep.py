@@ -76,8 +76,22 @@ def rotate(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @audit_app.command("verify")
-def audit_verify(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Check every entry of the trail against its signed head. Exit code 10 if it was changed, reordered or cut."""
+def audit_verify(
+    context: typer.Context,
+    log: Annotated[str | None, typer.Argument(help="Directory or address of a transparency log; none: this device.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy to audit the log by.")] = None,
+    kept: Annotated[list[Path] | None, typer.Option(help="Signed checkpoint seen before, to be continued; repeat.")] = None,
+    proof: Annotated[list[Path] | None, typer.Option(help="Proof of an entry of the log (.tlog-proof); repeat.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the device's own trail, or a whole transparency log by a policy. Exit code 10 if anything is not as it has to be."""
+    if log is not None:
+        from facekeep.cli.logs import verify_log
+
+        verify_log(log, policy, kept or [], proof or [], as_json=as_json)
+        return
+    if policy or kept or proof:
+        raise typer.BadParameter("--policy, --kept and --proof go with a log: give its directory or address.")
     with options_of(context).open_device() as device:
         report = device.verify_trail()
         device.verify_vault()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from facekeep.clock import to_rfc3339
-from facekeep.consent.record import ConsentRecord, Lifecycle, Purpose
+from facekeep.consent.lifecycle import ConsentStatus, fold_chain
+from facekeep.consent.purposes import Purpose
+from facekeep.consent.record import ConsentRecord
 from facekeep.errors import ConsentError
 
 # Clocks are corrected by small steps all the time; a larger step back would prolong every consent.
@@ -31,55 +32,6 @@ class ConsentGrant:
 
     def __repr__(self) -> str:
         return f"ConsentGrant({', '.join(sorted(self.purposes))}, until {to_rfc3339(self.record.valid_until)})"
-
-
-class ConsentStatus(StrEnum):
-    """Where one purpose stands."""
-
-    NEVER_ASKED = "never_asked"
-    GIVEN = "given"
-    REFUSED = "refused"
-    WITHDRAWN = "withdrawn"
-
-
-@dataclass(frozen=True, slots=True)
-class ConsentState:
-    """What a chain of records amounts to.
-
-    Attributes:
-        status: where each purpose that was ever named stands.
-        in_force: the last record that gave consent, or None.
-    """
-
-    status: tuple[tuple[Purpose, ConsentStatus], ...]
-    in_force: ConsentRecord | None
-
-    def status_of(self, purpose: Purpose) -> ConsentStatus:
-        """Return where `purpose` stands."""
-        return dict(self.status).get(purpose, ConsentStatus.NEVER_ASKED)
-
-    @property
-    def purposes(self) -> frozenset[Purpose]:
-        """Purposes given and neither withdrawn nor replaced since."""
-        return frozenset(purpose for purpose, status in self.status if status is ConsentStatus.GIVEN)
-
-
-def fold_chain(records: Sequence[ConsentRecord]) -> ConsentState:
-    """Return what `records`, in order, amount to.
-
-    A grant or a renewal replaces all that was given before; a withdrawal or a refusal takes the purposes it names.
-    """
-    status: dict[Purpose, ConsentStatus] = {}
-    in_force: ConsentRecord | None = None
-    for record in records:
-        if record.state in (Lifecycle.GIVEN, Lifecycle.RENEWED):
-            status = {purpose: what for purpose, what in status.items() if what is not ConsentStatus.GIVEN}
-            status.update(dict.fromkeys(record.purposes, ConsentStatus.GIVEN))
-            in_force = record
-        else:
-            what = ConsentStatus.WITHDRAWN if record.state is Lifecycle.WITHDRAWN else ConsentStatus.REFUSED
-            status.update(dict.fromkeys(record.purposes, what))
-    return ConsentState(tuple(sorted(status.items())), in_force)
 
 
 def require_clock(now: datetime, last_event: datetime | None) -> datetime:
@@ -119,7 +71,13 @@ def require_consent(
             raise ConsentError("consent.withdrawn", f"Consent for {purpose} was withdrawn. Ask the subject again.")
         case ConsentStatus.REFUSED:
             raise ConsentError("consent.refused", f"The subject refused {purpose}. Ask again only with a new notice.")
-        case ConsentStatus.NEVER_ASKED:
+        case ConsentStatus.EXPIRED:
+            raise ConsentError("consent.expired", f"Consent for {purpose} has ended. Ask for a renewal.")
+        case ConsentStatus.REQUESTED if not state.purposes:
+            raise ConsentError("consent.none", "Consent was asked for and not answered. Record the subject's answer first.")
+        case ConsentStatus.ERASED:
+            raise ConsentError("consent.none", "What was stored under this consent is erased. Ask anew.")
+        case ConsentStatus.NEVER_ASKED | ConsentStatus.REQUESTED:
             if state.in_force is None:
                 raise ConsentError("consent.none", "No consent is on record for this subject. Ask for it and record a grant first.")
             raise ConsentError(

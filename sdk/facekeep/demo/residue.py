@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-_NEEDLE_BYTES: Final = 16
-# Fewer different bytes than this (a black border, a run of zeros) occur anywhere by chance.
-_LEAST_DIFFERENT: Final = 8
+from facekeep.residue.forms import Form
+from facekeep.residue.needles import WINDOW_BYTES
+from facekeep.residue.needles import Needles as Windows
+
 _PER_VALUE: Final = 4096
 
 
@@ -46,11 +47,8 @@ class Needles:
     """
 
     def __init__(self) -> None:
-        self._kinds: dict[bytes, str] = {}
+        self._forms: list[Form] = []
         self._seen: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._kinds)
 
     def add(self, kind: str, values: NDArray[Any]) -> None:
         """Remember a value; a vector also as it would look in half and double precision."""
@@ -67,12 +65,8 @@ class Needles:
 
     def add_bytes(self, kind: str, data: bytes) -> None:
         """Remember bytes; of a long value, pieces spread evenly over it."""
-        count = len(data) // _NEEDLE_BYTES
-        step = max(1, count // _PER_VALUE)
-        for number in range(0, count, step):
-            piece = data[number * _NEEDLE_BYTES : (number + 1) * _NEEDLE_BYTES]
-            if len(set(piece)) >= _LEAST_DIFFERENT:
-                self._kinds.setdefault(piece, kind)
+        step = max(1, len(data) // WINDOW_BYTES // _PER_VALUE)
+        self._forms.append(Form(kind, data, WINDOW_BYTES * step))
 
     def search(self, directory: Path, random_bytes: bytes) -> ResidueReport:
         """Search every file below `directory`.
@@ -81,17 +75,14 @@ class Needles:
             directory: where the vault lies.
             random_bytes: the control: bytes among which one piece is planted and has to be found.
         """
+        pieces = Windows(self._forms)
         files = size = 0
         found: set[str] = set()
         for path in sorted(directory.rglob("*")):
             if path.is_file():
                 content = path.read_bytes()
                 files, size = files + 1, size + len(content)
-                found |= {f"{kind} in {path.name}" for kind in self._search_bytes(content)}
-        planted = next(iter(self._kinds), b"")
-        control = self._search_bytes(random_bytes[:100] + planted + random_bytes[100:])
-        return ResidueReport(files, size, len(self), tuple(sorted(found)), bool(control))
-
-    def _search_bytes(self, content: bytes) -> set[str]:
-        pieces = (content[start : start + _NEEDLE_BYTES] for start in range(len(content) - _NEEDLE_BYTES + 1))
-        return {self._kinds[piece] for piece in pieces if piece in self._kinds}
+                found |= {f"{hit.label} in {path.name}" for hit in pieces.search(content)}
+        planted = b"".join(form.data[: 2 * WINDOW_BYTES] for form in self._forms)
+        control = pieces.search(random_bytes[:100] + planted + random_bytes[100:])
+        return ResidueReport(files, size, pieces.count, tuple(sorted(found)), bool(control))

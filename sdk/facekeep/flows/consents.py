@@ -2,20 +2,23 @@
 
 Steps:
     0 check what was asked: purposes, term, notice
-    1 sign the record with the device key, pointing back at the one before
+    1 sign the record with the device key, pointing back at the one before, and for the controller where it has delegated that
     2 write record and audit event in one durable transaction
     3 hand out the grant
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from facekeep.audit import AuditEvent
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.consent import (
+    Actor,
     ConsentGrant,
     ConsentRecord,
     ConsentState,
@@ -23,18 +26,26 @@ from facekeep.consent import (
     Lifecycle,
     Notice,
     Purpose,
+    SignedConsent,
+    WrittenRelease,
     fold_chain,
-    new_record,
     require_clock,
-    sign_record,
 )
 from facekeep.durations import add_duration
 from facekeep.errors import ConsentError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.gate import read_records, require_grant
+from facekeep.flows.recording import append_record, record_expiry
+from facekeep.flows.standing import POLICY_SETTING, Standing
 from facekeep.flows.withdraw import withdraw_purposes
-from facekeep.identifiers import new_record_id, require_subject_id
+from facekeep.identifiers import require_subject_id
 from facekeep.vault import SubjectHandle, VaultTransaction
+
+if TYPE_CHECKING:
+    from facekeep.consent import ConsentPolicy, ControllerKey, Delegation
+
+# How long a question or a refusal is on record as such: it allows nothing, so its term only has to be one.
+_WITHOUT_CONSENT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class SubjectSummary:
         subject: the application's identifier.
         purposes: purposes in force now; empty before the term begins and after it ended.
         agreed: purposes agreed to and not withdrawn, whatever the term.
-        state: "in force", "not yet valid", "expired", "withdrawn", "refused" or "none".
+        state: "in force", "not yet valid", "expired", "withdrawn", "refused", "requested" or "none".
         valid_until: end of the consent agreed to, or None.
         references: number of stored templates.
     """
@@ -72,6 +83,8 @@ class Consents:
         valid_for: str | timedelta,
         notice: Notice,
         valid_from: datetime | None = None,
+        guardian: str | None = None,
+        release: WrittenRelease | None = None,
     ) -> ConsentGrant:
         """Record that `subject`, after being shown `notice`, agreed to `purposes` for a term. Replaces what was given before.
 
@@ -81,20 +94,32 @@ class Consents:
             valid_for: ISO 8601 duration such as "P30D", or a timedelta.
             notice: the text that was shown; only its hash is kept.
             valid_from: first instant of validity; now if left out.
+            guardian: the application's identifier of the guardian who agreed for a minor; the record keeps a pseudonym of it.
+            release: the written release that was signed, where BIPA asks for one.
 
         Raises:
             ConsentError: "consent.invalid_request" or "consent.clock_set_back".
             VaultError: with a stable code.
         """
-        return self._append(subject, Lifecycle.GIVEN, purposes, valid_for, notice, valid_from)
+        return self._append(subject, Lifecycle.GIVEN, purposes, valid_for, notice, valid_from, guardian, release)
 
-    def refuse(self, subject: str, *, purposes: Iterable[Purpose | str], notice: Notice) -> None:
-        """Record that `subject` said no, so that nobody asks again by mistake.
+    def request(
+        self, subject: str, *, purposes: Iterable[Purpose | str], notice: Notice, guardian: str | None = None
+    ) -> ConsentRecord:
+        """Record that `subject`, or a guardian, was shown `notice` and asked. It allows nothing; the answer is a record of its own.
 
         Raises:
             ConsentError: "consent.invalid_request" or "consent.clock_set_back".
         """
-        self._append(subject, Lifecycle.REFUSED, purposes, timedelta(days=1), notice, None)
+        return self._append(subject, Lifecycle.REQUESTED, purposes, _WITHOUT_CONSENT, notice, None, guardian).record
+
+    def refuse(self, subject: str, *, purposes: Iterable[Purpose | str], notice: Notice, guardian: str | None = None) -> None:
+        """Record that `subject`, or a guardian, said no, so that nobody asks again by mistake.
+
+        Raises:
+            ConsentError: "consent.invalid_request" or "consent.clock_set_back".
+        """
+        self._append(subject, Lifecycle.REFUSED, purposes, _WITHOUT_CONSENT, notice, None, guardian)
 
     def require(self, subject: str, purpose: Purpose | str) -> ConsentGrant:
         """Return the grant in force for this subject and purpose.
@@ -133,13 +158,101 @@ class Consents:
         with vault.transaction(durable=False) as transaction:
             return read_records(vault, transaction, _require_known(transaction, subject))
 
-    def withdraw(self, subject: str, *, purposes: Iterable[Purpose | str]) -> None:
+    def chain(self, subject: str) -> tuple[SignedConsent, ...]:
+        """Return the records of this subject as signed, oldest first, verified.
+
+        Raises:
+            ConsentError: "consent.none" when nothing is on record; "consent.corrupt".
+        """
+        vault = self._context.vault
+        with vault.transaction(durable=False) as transaction:
+            handle = _require_known(transaction, subject)
+            read_records(vault, transaction, handle)
+            return transaction.consents(handle)
+
+    def withdraw(self, subject: str, *, purposes: Iterable[Purpose | str], guardian: str | None = None) -> None:
         """End consent for some purposes at once, keeping the rest; to end it all and erase, use `device.withdraw`.
 
         Raises:
             ConsentError: "consent.none", "consent.wrong_purpose" or "consent.invalid_request".
         """
-        withdraw_purposes(self._context, subject, [_purpose(item) for item in purposes])
+        withdraw_purposes(self._context, subject, [_purpose(item) for item in purposes], guardian)
+
+    def record_expired(self) -> int:
+        """Put the end of every consent that has come to its end on record, and return how many. The gate needs no such record.
+
+        Raises:
+            ConsentError: "consent.clock_set_back", "consent.corrupt".
+        """
+        context = self._context
+        with context.vault.transaction() as transaction:
+            now = parse_rfc3339(to_rfc3339(require_clock(context.clock.now(), Standing(transaction).last_event)))
+            return sum(record_expiry(context, transaction, handle, now) for handle in transaction.subjects())
+
+    def receipt(self, subject: str, *, notices: Iterable[Notice] = ()) -> bytes:
+        """Return the receipt of a subject: every record, signed, as canonical JSON. `facekeep.consent.receipt` opens it.
+
+        Args:
+            subject: whose.
+            notices: texts to enclose, for people to read; each has to be one that was shown.
+
+        Raises:
+            ConsentError: "consent.none", "consent.corrupt", "consent.invalid_request".
+        """
+        from facekeep.flows.receipts import make_receipt
+
+        return make_receipt(self._context, subject, notices)
+
+    def countersign(self, subject: str, by: ControllerKey | bytes) -> int:
+        """Attach the controller's signature to the records of a subject, and return to how many.
+
+        Args:
+            subject: whose records.
+            by: the controller's key, or the file of countersignatures that it made elsewhere.
+
+        Raises:
+            ConsentError: "consent.none", "consent.unknown_issuer", "consent.invalid_request", "consent.corrupt".
+            TrustError: "trust.malformed", "trust.bad_signature"; then nothing is attached.
+        """
+        from facekeep.consent.controller import ControllerKey
+        from facekeep.consent.countersignatures import parse_countersignatures
+        from facekeep.flows.receipts import attach_countersignatures, countersign_here
+
+        if isinstance(by, ControllerKey):
+            return countersign_here(self._context, subject, by)
+        return attach_countersignatures(self._context, subject, parse_countersignatures(by))
+
+    def install_delegation(self, data: bytes) -> Delegation:
+        """Keep the controller's delegation to this device, so that it signs for the controller at once and offline.
+
+        Raises:
+            ConsentError: "consent.unknown_issuer". TrustError: "trust.malformed", "trust.bad_signature".
+        """
+        from facekeep.flows.receipts import install_delegation
+
+        return install_delegation(self._context, data)
+
+    def policy(self) -> ConsentPolicy:
+        """Return the consent policy in force.
+
+        Raises:
+            ConsentError: "consent.corrupt".
+        """
+        with self._context.vault.transaction(durable=False) as transaction:
+            return Standing(transaction).policy
+
+    def set_policy(self, policy: ConsentPolicy) -> None:
+        """Put a consent policy in force, for every process that uses this device.
+
+        Raises:
+            VaultError: with a stable code.
+        """
+        body = policy.to_bytes()
+        self._context.gallery.wipe()
+        with self._context.vault.transaction() as transaction:
+            transaction.write_setting(POLICY_SETTING, body)
+            digest = hashlib.sha256(body).hexdigest()
+            transaction.append_event(AuditEvent("policy.changed", details={"kind": "consent", "policy": digest}))
 
     def subjects(self) -> tuple[SubjectSummary, ...]:
         """Return everyone on record, by name.
@@ -159,6 +272,8 @@ class Consents:
         term: str | timedelta,
         notice: Notice,
         valid_from: datetime | None,
+        guardian: str | None = None,
+        release: WrittenRelease | None = None,
     ) -> ConsentGrant:
         # 0 check
         require_subject_id(subject)
@@ -166,7 +281,9 @@ class Consents:
         context = self._context
         context.gallery.wipe()
         with context.vault.transaction() as transaction:
-            now = parse_rfc3339(to_rfc3339(require_clock(context.clock.now(), transaction.last_event_time)))
+            standing = Standing(transaction)
+            policy = standing.policy
+            now = parse_rfc3339(to_rfc3339(require_clock(context.clock.now(), standing.last_event)))
             try:
                 start = parse_rfc3339(to_rfc3339(valid_from)) if valid_from is not None else now
                 end = parse_rfc3339(to_rfc3339(add_duration(start, term)))
@@ -175,35 +292,38 @@ class Consents:
             if end <= now and state is Lifecycle.GIVEN:
                 raise ConsentError("consent.invalid_request", "The term of the consent is over already.")
 
-            # 1 sign
             handle = transaction.find_subject(subject) or transaction.create_subject(subject)
-            records = read_records(context.vault, transaction, handle)
-            if state is Lifecycle.GIVEN and fold_chain(records).purposes:
+            before = fold_chain(read_records(context.vault, transaction, handle))
+            if state is Lifecycle.GIVEN and (before.purposes or before.expired):
                 state = Lifecycle.RENEWED
-            record = new_record(
-                record_id=new_record_id(),
-                principal_id=handle.principal_id,
-                chain=transaction.consents(handle),
-                state=state,
-                purposes=wanted,
+
+            # 1 sign, 2 write: the record and its event together or not at all
+            record = append_record(
+                context,
+                transaction,
+                handle,
+                state,
+                wanted,
+                notice=notice,
                 valid_from=start,
                 valid_until=end,
-                notice=notice,
                 recorded_at=now,
+                actor=None if guardian is None else Actor("guardian", transaction.guardian_pseudonym(handle, guardian)),
+                processing=policy.processing,
+                release=release,
+                dependence=policy.dependence,
             )
-
-            if Purpose.ENROLMENT not in fold_chain([*records, record]).purposes and transaction.reference_count(handle):
+            takes_enrolment = state is Lifecycle.REFUSED and Purpose.ENROLMENT in before.purposes
+            gives = state in (Lifecycle.GIVEN, Lifecycle.RENEWED)
+            if (
+                (gives or takes_enrolment)
+                and Purpose.ENROLMENT not in before.after(record).purposes
+                and transaction.reference_count(handle)
+            ):
                 raise ConsentError(
                     "consent.invalid_request",
                     "Templates are stored, and without consent to enrolment nothing may be. Withdraw the subject instead.",
                 )
-
-            # 2 write
-            transaction.append_consent(handle, sign_record(record, context.vault.device_key))
-            details: dict[str, str | int | bool] = {"record": record.record_id, "purposes": ",".join(sorted(wanted))}
-            if state is not Lifecycle.REFUSED:
-                details["until"] = to_rfc3339(end)
-            transaction.append_event(AuditEvent(f"consent.{state.value}", subject=handle.commitment, details=details))
 
         # 3 grant
         return ConsentGrant(subject, record, wanted)
@@ -226,7 +346,8 @@ def _summary_of(name: str, state: ConsentState, now: datetime, references: int) 
         word = "not yet valid" if now < record.valid_from else "in force" if now < record.valid_until else "expired"
         return SubjectSummary(name, agreed if word == "in force" else frozenset(), agreed, word, record.valid_until, references)
     statuses = {status for _, status in state.status}
-    word = "withdrawn" if ConsentStatus.WITHDRAWN in statuses else "refused" if ConsentStatus.REFUSED in statuses else "none"
+    order = (ConsentStatus.WITHDRAWN, ConsentStatus.EXPIRED, ConsentStatus.REFUSED, ConsentStatus.REQUESTED)
+    word = next((status.value for status in order if status in statuses), "none")
     return SubjectSummary(name, frozenset(), frozenset(), word, None, references)
 
 

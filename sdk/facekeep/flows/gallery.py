@@ -12,6 +12,7 @@ from facekeep.clock import Clock
 from facekeep.comparison import Gallery
 from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, fold_chain, require_clock
 from facekeep.errors import ConsentError
+from facekeep.flows.standing import Standing
 from facekeep.vault import SQLiteVault, SubjectHandle, VaultTransaction
 
 
@@ -97,11 +98,12 @@ class GalleryCache:
         with self.lock:
             with vault.transaction(durable=False) as transaction:
                 # A clock set back would bring an ended consent to life again, in a gallery opened while it held.
-                now = require_clock(clock.now(), transaction.last_event_time)
+                standing = Standing(transaction)
+                now = require_clock(clock.now(), standing.last_event)
                 known = self._consenting
                 if known is None or known.revision != transaction.revision or not known.valid_from <= now < known.good_until:
                     self.wipe()
-                    self._consenting = known = _read_consenting(transaction, now)
+                    self._consenting = known = _read_consenting(transaction, standing, vault.device_key.public_bytes, now)
             return known
 
     def opened(self, vault: SQLiteVault, clock: Clock, contract_id: str) -> OpenedGallery:
@@ -136,25 +138,39 @@ class GalleryCache:
         self._timer.start()
 
 
-def _read_consenting(transaction: VaultTransaction, now: datetime) -> Consenting:
+def _read_consenting(transaction: VaultTransaction, standing: Standing, device_key: bytes, now: datetime) -> Consenting:
     """Fold the chain of every subject.
 
-    Signatures are not checked again here: the head of the vault authenticates every record, and ten thousand Ed25519
-    verifications take a second. The gate of the 1:1 flows checks them.
+    The device's signatures are not checked again here: the head of the vault authenticates every record, and ten thousand
+    Ed25519 verifications take a second. The gate of the 1:1 flows checks them.
     """
     handles: dict[int, SubjectHandle] = {}
     grant: ConsentGrant | None = None
+    held_back: ConsentError | None = None
     good_until = datetime.max.replace(tzinfo=now.tzinfo)
     for handle in transaction.subjects():
-        state = fold_chain([ConsentRecord.parse(signed.body) for signed in transaction.consents(handle)])
+        chain = transaction.consents(handle)
+        records = [ConsentRecord.parse(signed.body) for signed in chain]
+        state = fold_chain(records)
         record = state.in_force
         if record is None or Purpose.IDENTIFICATION not in state.purposes or now >= record.valid_until:
             continue
-        has_begun = now >= record.valid_from
-        good_until = min(good_until, record.valid_until if has_begun else record.valid_from)
-        if has_begun:
-            handles[handle.slot] = handle
-            grant = grant or ConsentGrant(handle.name, record, state.purposes)
+        if now < record.valid_from:
+            good_until = min(good_until, record.valid_from)
+            continue
+        try:
+            end = standing.require(record, chain[records.index(record)], device_key=device_key, now=now)
+        except ConsentError as error:
+            if error.code == "consent.corrupt":
+                raise
+            # Not to be relied on under the policy of this device: left out, until a list or a signature comes in.
+            held_back = error
+            continue
+        good_until = min(good_until, record.valid_until, end or record.valid_until)
+        handles[handle.slot] = handle
+        grant = grant or ConsentGrant(handle.name, record, state.purposes)
     if grant is None:
-        raise ConsentError("consent.none", "Nobody enrolled here consents to identification now. Record a grant first.")
+        raise held_back or ConsentError(
+            "consent.none", "Nobody enrolled here consents to identification now. Record a grant first."
+        )
     return Consenting(handles, grant, now, good_until, transaction.revision)

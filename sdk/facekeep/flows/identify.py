@@ -58,6 +58,7 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
                     "fmr": f"{result.operating_point.fmr:g}",
                     "fpir": f"{target_fpir:g}",
                     "gallery": opened.size,
+                    "contract": models.contract_id,
                     "started": to_rfc3339(started),
                     "ended": to_rfc3339(context.clock.now()),
                     "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",

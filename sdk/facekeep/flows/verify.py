@@ -68,6 +68,7 @@ def verify(context: FlowContext, subject: str, source: Source, *, target_fmr: fl
                 "match": decision.is_match,
                 "fmr": f"{point.fmr:g}",
                 "references": len(templates),
+                "contract": models.contract_id,
             }
             transaction.append_event(AuditEvent("verification", subject=handle.commitment, details=details))
     except FacekeepError as error:

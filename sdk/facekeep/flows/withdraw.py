@@ -3,7 +3,7 @@
 Steps:
     0 find the subject
     1 wipe every opened template from memory
-    2 in one durable transaction: record the withdrawal, destroy the subject's data key, delete the rows, re-wrap all
+    2 in one durable transaction: record withdrawal and erasure, destroy the subject's data key, delete the rows, re-wrap all
       other keys under a new wrap key, append to the audit trail
     3 destroy the old wrap key in the keystore: an older copy of the vault stays shut
     4 hand out the receipt
@@ -12,36 +12,17 @@ Steps:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 
 from facekeep.audit import AuditEvent
-from facekeep.clock import parse_rfc3339, to_rfc3339
-from facekeep.consent import ConsentState, Lifecycle, Purpose, fold_chain, new_record, sign_record
+from facekeep.canonical import parse_canonical
+from facekeep.clock import parse_rfc3339
+from facekeep.consent import Actor, Purpose
 from facekeep.errors import ConsentError
 from facekeep.flows.context import FlowContext
-from facekeep.flows.gate import read_records
-from facekeep.identifiers import new_record_id, require_subject_id
+from facekeep.flows.recording import record_erasure, record_withdrawal
+from facekeep.identifiers import require_subject_id
+from facekeep.retention import ErasureReceipt
 from facekeep.vault import SubjectHandle, VaultTransaction
-
-
-@dataclass(frozen=True, slots=True)
-class ErasureReceipt:
-    """What an erasure destroyed, with the proof that the device recorded it.
-
-    Attributes:
-        references: number of templates destroyed.
-        key_epoch: epoch of the wrap key from now on; keys of earlier epochs are gone.
-        commitment: how the audit trail named the subject; its salt is destroyed, so nothing leads from it to a name.
-        checkpoint: signed head of the audit trail that includes the erasure (C2SP signed note).
-        erased_at: when.
-    """
-
-    references: int
-    key_epoch: int
-    commitment: str
-    checkpoint: str
-    erased_at: datetime
 
 
 def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
@@ -58,15 +39,13 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
     # 0 find, 2 record and destroy, 3 retire the old wrap key
     found: list[SubjectHandle] = []
 
-    def record_withdrawal(transaction: VaultTransaction, handle: SubjectHandle) -> None:
+    def close_chain(transaction: VaultTransaction, handle: SubjectHandle) -> None:
         found.append(handle)
-        state = fold_chain(read_records(context.vault, transaction, handle))
-        if state.purposes:
-            _append_withdrawal(context, transaction, handle, state, state.purposes)
+        record_erasure(context, transaction, handle)
 
     erased = context.vault.erase(
         require_subject_id(subject),
-        before=record_withdrawal,
+        before=close_chain,
         event=lambda references, epoch: AuditEvent(
             "template.erased", subject=found[-1].commitment, details={"references": references, "epoch": epoch}
         ),
@@ -77,13 +56,25 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
         raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
 
     # 4 receipt
-    return ErasureReceipt(erased.references, erased.epoch, found[-1].commitment, context.vault.trail_note(), context.clock.now())
+    if erased.inclusion is None:
+        raise AssertionError("an erasure is recorded")
+    recorded_at = parse_rfc3339(parse_canonical(erased.inclusion.entry)["time"])
+    key = context.vault.device_key
+    return ErasureReceipt(
+        erased.references, erased.epoch, found[-1].commitment, recorded_at, erased.inclusion, erased.marks, key.public_bytes
+    ).signed_by(key)
 
 
-def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Purpose]) -> None:
+def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Purpose], guardian: str | None = None) -> None:
     """End consent for some purposes, keeping the rest.
 
     Without enrolment nothing may be stored, so withdrawing that one is `withdraw`.
+
+    Args:
+        context: the device.
+        subject: whose consent.
+        purposes: which.
+        guardian: the application's identifier of the guardian who withdraws for a minor; kept as a pseudonym.
 
     Raises:
         ConsentError: "consent.none", or "consent.invalid_request" for enrolment or for no purpose.
@@ -98,36 +89,6 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
         handle = transaction.find_subject(require_subject_id(subject))
         if handle is None:
             raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
-        state = fold_chain(read_records(context.vault, transaction, handle))
-        missing = wanted - state.purposes
-        if missing:
-            raise ConsentError("consent.wrong_purpose", f"Consent for {', '.join(sorted(missing))} is not in force.")
-        _append_withdrawal(context, transaction, handle, state, wanted)
+        actor = None if guardian is None else Actor("guardian", transaction.guardian_pseudonym(handle, guardian))
+        record_withdrawal(context, transaction, handle, wanted, actor=actor)
     context.gallery.wipe()
-
-
-def _append_withdrawal(
-    context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, state: ConsentState, purposes: frozenset[Purpose]
-) -> None:
-    if state.in_force is None:
-        raise ConsentError("consent.none", "No consent is in force that could be withdrawn.")
-    now = parse_rfc3339(to_rfc3339(context.clock.now()))
-    record = new_record(
-        record_id=new_record_id(),
-        principal_id=handle.principal_id,
-        chain=transaction.consents(handle),
-        state=Lifecycle.WITHDRAWN,
-        purposes=purposes,
-        valid_from=state.in_force.valid_from,
-        valid_until=state.in_force.valid_until,
-        notice=state.in_force,
-        recorded_at=now,
-    )
-    transaction.append_consent(handle, sign_record(record, context.vault.device_key))
-    transaction.append_event(
-        AuditEvent(
-            "consent.withdrawn",
-            subject=handle.commitment,
-            details={"record": record.record_id, "purposes": ",".join(sorted(purposes))},
-        )
-    )

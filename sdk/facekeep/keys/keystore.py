@@ -221,6 +221,15 @@ class Keystore:
         """Return whether only the key of `epoch` is left and the anchor is as far on as this one."""
         return set(self.secrets.wrap_keys) == {epoch} and self.secrets.anchor.counter >= anchor.counter
 
+    def holds_no_more_than(self, data: bytes) -> bool:
+        """Return whether a copy of this keystore holds no wrap key that this one does not.
+
+        Raises:
+            VaultError: if the copy does not open.
+        """
+        copy, mine = decode_keystore(data, self._header, self._key), self.secrets.wrap_keys
+        return all(mine.get(epoch) == key for epoch, key in copy.wrap_keys.items())
+
     def _update(self, change: Callable[[KeystoreSecrets], KeystoreSecrets]) -> None:
         with hold_directory(self._path.parent, self._timeout_seconds), typed_os_errors("write the keystore"):
             # Read under the lock: a copy from memory could bring back a key that another process has destroyed.

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facekeep.residue.search import Searcher
 from facekeep.selftest.process import Evidence, Watchers
 from facekeep.selftest.reference import Reference
 from facekeep.selftest.report import Check, CheckState, Finding
-from facekeep.selftest.search import Searcher
 from facekeep.selftest.strace import Trace
 
 _MOST_LISTED = 8

@@ -18,7 +18,7 @@ from facekeep.errors import AcquisitionError, SelftestError
 from facekeep.flows.acquisition import acquire_face, find_single_face
 from facekeep.flows.context import Models, Settings
 from facekeep.resampling import to_tensor
-from facekeep.selftest.forms import Form, array_form, picture_forms, tensor_forms, vector_forms
+from facekeep.residue.forms import Form, array_form, picture_forms, tensor_forms, vector_forms
 from facekeep.selftest.pictures import Pictures, captured_now
 from facekeep.selftest.scenario import digest
 

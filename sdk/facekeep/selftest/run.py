@@ -20,6 +20,7 @@ from facekeep.contract import InputContract
 from facekeep.errors import SelftestError
 from facekeep.flows.context import Settings
 from facekeep.packs import LoadPolicy, PackStore, split_name
+from facekeep.residue.search import Searcher
 from facekeep.selftest.judge import Judgement, judge_flows, judge_hook, judge_output, judge_trace, judge_watch, judge_writes
 from facekeep.selftest.pictures import Pictures, drawn_pictures, pictures_from
 from facekeep.selftest.process import Evidence, Watchers, find_watchers, run_watched
@@ -27,7 +28,6 @@ from facekeep.selftest.reference import Reference, compute_reference, embed_pict
 from facekeep.selftest.report import Finding, SelftestReport, Watched
 from facekeep.selftest.sandbox import Sandbox
 from facekeep.selftest.scenario import STEPS
-from facekeep.selftest.search import Searcher
 
 ALL_WATCHERS: Final = frozenset({"audit hook", "network namespace", "strace"})
 Progress = Callable[[str], None]

@@ -4,8 +4,10 @@ Formats: docs/formats/vault.md, docs/formats/trail.md. Reasons: docs/adr/0001-va
 """
 
 from facekeep.vault.gallery import GalleryRows
-from facekeep.vault.sqlite import ErasedCounts, SQLiteVault
+from facekeep.vault.inspection import Inspection
+from facekeep.vault.shredding import ErasedCounts, StoredTemplate
+from facekeep.vault.sqlite import SQLiteVault
 from facekeep.vault.subjects import SubjectHandle
 from facekeep.vault.transaction import VaultTransaction
 
-__all__ = ["ErasedCounts", "GalleryRows", "SQLiteVault", "SubjectHandle", "VaultTransaction"]
+__all__ = ["ErasedCounts", "GalleryRows", "Inspection", "SQLiteVault", "StoredTemplate", "SubjectHandle", "VaultTransaction"]

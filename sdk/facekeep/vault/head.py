@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from facekeep.audit import TrailHead
+from facekeep.audit.trail import parse_entry
 from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.keys import Anchor
-from facekeep.merkle import Frontier
+from facekeep.merkle import Frontier, leaf_hash
 from facekeep.vault.store import SCHEMA_VERSION, TABLES, Store, blob, damaged
 
-_HEAD, _TRAIL = b"facekeep vault head v1\n", b"facekeep trail head v1\n"
+_HEAD, _TRAIL, _BASE = b"facekeep vault head v1\n", b"facekeep trail head v1\n", b"facekeep trail base v1\n"
+_MAC_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,7 @@ def read_head_bytes(store: Store, key: bytes) -> bytes:
 
 def write_trail_head(store: Store, key: bytes, trail: TrailHead, note: str) -> bytes:
     """Write where the trail stands, with the signed note, and return its bytes."""
-    body = to_canonical(
-        {
-            "v": SCHEMA_VERSION,
-            "size": trail.size,
-            "edge": [item.hex() for item in trail.frontier.edge],
-            "last": trail.last_hash.hex() if trail.last_hash else None,
-            "time": to_rfc3339(trail.last_time) if trail.last_time else None,
-        }
-    )
+    body = _trail_bytes(trail)
     store.change(
         "INSERT OR REPLACE INTO trail_head(id, body, mac, note) VALUES (1, ?, ?, ?)",
         body,
@@ -150,6 +144,47 @@ def parse_trail_head(body: bytes) -> TrailHead:
         return TrailHead(frontier, None if last is None else bytes.fromhex(last), instant)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise damaged() from None
+
+
+def trail_base_setting(base: TrailHead, key: bytes) -> bytes:
+    """Return the setting that remembers where the trail stood when its oldest entries were deleted."""
+    body = _trail_bytes(base)
+    return _mac(key, _BASE, body) + body
+
+
+def read_trail_base(setting: bytes | None, key: bytes) -> TrailHead:
+    """Return where the trail stands in front of the first entry that is kept; an empty head if none was ever deleted.
+
+    Raises:
+        VaultError: "vault.corrupt".
+    """
+    if setting is None:
+        return TrailHead()
+    mac, body = setting[:_MAC_BYTES], setting[_MAC_BYTES:]
+    if not hmac.compare_digest(mac, _mac(key, _BASE, body)):
+        raise damaged()
+    return parse_trail_head(body)
+
+
+def fold_trail(base: TrailHead, entries: Iterable[bytes]) -> TrailHead:
+    """Return where the trail stands after these entries, which were verified when the vault was opened."""
+    head = base
+    for body in entries:
+        leaf = leaf_hash(body)
+        head = TrailHead(head.frontier.append(leaf), leaf, parse_rfc3339(parse_entry(body)["time"]))
+    return head
+
+
+def _trail_bytes(trail: TrailHead) -> bytes:
+    return to_canonical(
+        {
+            "v": SCHEMA_VERSION,
+            "size": trail.size,
+            "edge": [item.hex() for item in trail.frontier.edge],
+            "last": trail.last_hash.hex() if trail.last_hash else None,
+            "time": to_rfc3339(trail.last_time) if trail.last_time else None,
+        }
+    )
 
 
 def _mac(key: bytes, label: bytes, body: bytes) -> bytes:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -16,29 +15,19 @@ from facekeep.keys import Keystore
 from facekeep.keys.files import typed_os_errors
 from facekeep.ports import KeyProvider
 from facekeep.randomness import Randomness, SystemRandomness
+from facekeep.retention import Inclusion
 from facekeep.signing import DeviceKey
 from facekeep.vault.creation import KEYSTORE_FILE, VAULT_FILE, build_vault
-from facekeep.vault.head import VaultHead, read_head_bytes, read_trail_head
+from facekeep.vault.head import VaultHead, read_head_bytes, read_trail_base, read_trail_head
+from facekeep.vault.inspection import Inspection
+from facekeep.vault.shredding import TRAIL_BASE, ErasedCounts
 from facekeep.vault.state import Snapshot, read_head
-from facekeep.vault.store import Store, blob, damaged
+from facekeep.vault.store import Store, blob, damaged, require_regular_files
 from facekeep.vault.subjects import SubjectHandle
 from facekeep.vault.transaction import VaultTransaction
 
 _SYSTEM_RANDOMNESS = SystemRandomness()
 _TRAIL_BATCH = 512
-
-
-@dataclass(frozen=True, slots=True)
-class ErasedCounts:
-    """What an erasure did.
-
-    Attributes:
-        references: number of templates destroyed.
-        epoch: epoch of the wrap key since.
-    """
-
-    references: int
-    epoch: int
 
 
 class SQLiteVault:
@@ -120,7 +109,7 @@ class SQLiteVault:
         if not cls.exists(home):
             raise VaultError("vault.not_found", "There is no vault in the directory given. Create one, or check the path.")
         keystore = Keystore.open(home / KEYSTORE_FILE, provider, randomness=randomness, busy_timeout_seconds=busy_timeout_seconds)
-        _require_regular_files(home)
+        require_regular_files(home / VAULT_FILE)
         store = Store(home / VAULT_FILE, busy_timeout_seconds)
         vault = cls(home, store, keystore, clock, randomness)
         try:
@@ -203,18 +192,49 @@ class SQLiteVault:
         Raises:
             VaultError: also after 2, if 3 failed: the subject is gone, and the next durable commit or `open` completes it.
         """
+        found: list[int] = []
+
+        def drop(transaction: VaultTransaction) -> None:
+            handle = transaction.find_subject(subject)
+            if handle is not None:
+                if before is not None:
+                    before(transaction, handle)
+                found.append(transaction.drop_subject(handle))
+
+        transaction, epoch = self.shred(drop, lambda epoch: [event(found[0], epoch)] if found else [])
+        if not found:
+            return None
+        if transaction.last_entry is None:
+            raise AssertionError("an erasure is recorded")
+        inclusion = Inclusion(transaction.last_entry, transaction.before_last.edge, transaction.note)
+        return ErasedCounts(found[0], epoch, tuple(transaction.shredded), inclusion)
+
+    def shred(
+        self, drop: Callable[[VaultTransaction], None], events: Callable[[int], Iterable[AuditEvent]]
+    ) -> tuple[VaultTransaction, int]:
+        """Destroy what `drop` drops, all of it or nothing, so that no earlier copy of the vault opens it.
+
+        The steps are those of `erase`; the wrap key is rotated once for everything, and not at all if nothing sealed was dropped.
+
+        Args:
+            drop: called in the transaction with `drop_subject`, `drop_templates`, `drop_consents` or `prune_trail` to call.
+            events: makes the audit events, in order, of the epoch of the wrap key.
+
+        Returns:
+            The transaction, which has ended, for what it remembers of itself; and the epoch.
+
+        Raises:
+            VaultError: as `erase`.
+        """
         with self._lock:
-            counts: ErasedCounts | None = None
             with self._begin(durable=True) as transaction:
-                handle = transaction.find_subject(subject)
-                if handle is not None:
-                    if before is not None:
-                        before(transaction, handle)
-                    counts = ErasedCounts(transaction.drop_subject(handle), self._rotate(transaction))
-                    transaction.append_event(event(counts.references, counts.epoch))
+                drop(transaction)
+                epoch = self._rotate(transaction) if transaction.shredded else self._require_snapshot().head.epoch
+                for event in events(epoch):
+                    transaction.append_event(event)
             self._settle()
             self._store.checkpoint()
-            return counts
+            return transaction, epoch
 
     def rotate_keys(self, event: Callable[[int], AuditEvent] | None = None) -> int:
         """Put every data key under a fresh wrap key, destroy the old one, and return the new epoch.
@@ -233,8 +253,8 @@ class SQLiteVault:
     def trail_entries(self) -> Iterator[bytes]:
         """Yield the entries of the trail as they stood at the first one asked for, in order, a batch at a time."""
         with self._lock:
-            size = int(self._store.value("SELECT coalesce(max(seq) + 1, 0) FROM trail"))
-        for start in range(0, size, _TRAIL_BATCH):
+            first, size = self._store.row("SELECT coalesce(min(seq), 0), coalesce(max(seq) + 1, 0) FROM trail")
+        for start in range(first, size, _TRAIL_BATCH):
             with self._lock:
                 rows = self._store.rows(
                     "SELECT body FROM trail WHERE seq >= ? AND seq < ? ORDER BY seq", start, min(start + _TRAIL_BATCH, size)
@@ -254,7 +274,9 @@ class SQLiteVault:
             AuditError: "audit.bad_signature", "audit.broken_chain", "audit.truncated".
         """
         with self._reading():
-            return verify_trail(self.trail_entries(), self.trail_note(), self._key.public_bytes)
+            kept = self._store.rows("SELECT value FROM settings WHERE name = ?", TRAIL_BASE.encode("ascii"))
+            base = read_trail_base(blob(kept[0][0]) if kept else None, self._keystore.secrets.head_key)
+            return verify_trail(self.trail_entries(), self.trail_note(), self._key.public_bytes, base)
 
     def verify(self) -> None:
         """Return if all of the vault verifies, held meanwhile: SQLite's structures, every row and envelope, the whole trail.
@@ -273,6 +295,10 @@ class SQLiteVault:
                 for _ in transaction.sealed_templates():
                     pass
             self.verify_trail()
+
+    def inspection(self) -> Inspection:
+        """Return what a scan of the files has to know of this vault."""
+        return Inspection(self._home, self._store, self._keystore, self._lock)
 
     def size_on_disk(self) -> int:
         """Return the bytes of all files of the vault."""
@@ -360,15 +386,6 @@ class SQLiteVault:
         if self._snapshot is None:
             raise VaultError("vault.closed", "The vault is closed. Open it again.")
         return self._snapshot
-
-
-def _require_regular_files(home: Path) -> None:
-    # SQLite opens what has the name of its journal, and a pipe of that name would hold it for ever.
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path = home / f"{VAULT_FILE}{suffix}"
-        with typed_os_errors("look at the vault"):
-            if path.is_symlink() or (path.exists() and not path.is_file()):
-                raise damaged(f"{path.name} is not a regular file")
 
 
 def _inside() -> VaultError:

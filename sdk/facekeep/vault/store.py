@@ -29,6 +29,8 @@ SCHEMA: Final[dict[str, str]] = {
     "trail": "seq INTEGER PRIMARY KEY, body BLOB NOT NULL",
     "trail_head": "id INTEGER PRIMARY KEY, body BLOB NOT NULL, mac BLOB NOT NULL, note BLOB NOT NULL",
 }
+# The vault and the files SQLite keeps beside it.
+SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
 _STATEMENTS: Final = {name: f"CREATE TABLE {name}({columns})" for name, columns in SCHEMA.items()}
 
 Row = tuple[Any, ...]
@@ -136,7 +138,7 @@ class Store:
         Raises:
             OSError: whatever the operating system refuses.
         """
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in SIDE_FILES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def require_schema(self) -> None:
@@ -307,3 +309,17 @@ class Store:
 
 def _primary_code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
+def require_regular_files(path: Path) -> None:
+    """Return if a vault file and what lies beside it under SQLite's names are regular files.
+
+    Raises:
+        VaultError: "vault.corrupt".
+    """
+    # SQLite opens what has the name of its journal, and a pipe of that name would hold it for ever.
+    for suffix in SIDE_FILES:
+        file = path.with_name(f"{path.name}{suffix}")
+        with typed_os_errors("look at the vault"):
+            if file.is_symlink() or (file.exists() and not file.is_file()):
+                raise damaged(f"{file.name} is not a regular file")

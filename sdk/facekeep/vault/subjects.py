@@ -41,11 +41,13 @@ class OpenedSubject:
         handle: what callers see.
         tag: index tag.
         data_key: key of its envelopes.
+        salt: what its pseudonyms are made under.
     """
 
     handle: SubjectHandle
     tag: bytes
     data_key: DataKey
+    salt: bytes
 
     def __repr__(self) -> str:
         return f"OpenedSubject(slot={self.handle.slot})"
@@ -59,7 +61,7 @@ def index_tag(secrets: KeystoreSecrets, subject: str) -> bytes:
 def seal_subject(secrets: KeystoreSecrets, epoch: int, slot: int, name: str, randomness: Randomness) -> tuple[OpenedSubject, Row]:
     """Return a new subject with a fresh salt and key, wrapped under the key of `epoch`, and its row."""
     tag, salt = index_tag(secrets, name), randomness.token(SALT_BYTES)
-    opened = OpenedSubject(_handle(slot, name, salt), tag, DataKey(randomness.token(32), _pseudonym(salt, b"principal")))
+    opened = OpenedSubject(_handle(slot, name, salt), tag, DataKey(randomness.token(32), _pseudonym(salt, b"principal")), salt)
     wrapped = opened.data_key.wrap(secrets.wrap_keys[epoch], DataKeyContext(secrets.vault_id, tag, epoch), randomness)
     profile = seal(opened.data_key.key, salt + name.encode("utf-8"), ProfileContext(secrets.vault_id, tag), randomness)
     return opened, (slot, tag, epoch, wrapped, profile)
@@ -78,7 +80,12 @@ def open_subject(secrets: KeystoreSecrets, row: Row) -> OpenedSubject:
     salt, name = plain[:SALT_BYTES], plain[SALT_BYTES:]
     if not hmac.compare_digest(_pseudonym(salt, b"principal"), data_key.principal):
         raise damaged()
-    return OpenedSubject(_handle(slot, name.decode("utf-8"), salt), tag, data_key)
+    return OpenedSubject(_handle(slot, name.decode("utf-8"), salt), tag, data_key, salt)
+
+
+def guardian_pseudonym(opened: OpenedSubject, guardian: str) -> str:
+    """Return the pseudonym of a subject's guardian: another for each child, and gone with the child's salt."""
+    return _pseudonym(opened.salt, b"guardian\n" + guardian.encode("utf-8")).hex()
 
 
 def require_wrap_key(secrets: KeystoreSecrets, epoch: object) -> bytes:

@@ -63,6 +63,10 @@ class SlotTable:
         self._free.clear()
         return len(self._tree)
 
+    def take_last(self) -> int:
+        """Return a slot behind all others, whatever is free: for rows whose order says which came first."""
+        return len(self._tree)
+
 
 @dataclass(slots=True)
 class Tables:
@@ -97,6 +101,12 @@ class Tables:
         """Note a template."""
         self.templates[slot] = (subject_slot, sys.intern(contract_id.decode("ascii", "replace")))
         self.templates_of.setdefault(subject_slot, []).append(slot)
+
+    def drop_template(self, slot: int) -> None:
+        """Forget one template."""
+        owner, _ = self.templates.pop(slot)
+        self.templates_of[owner].remove(slot)
+        self.slots["templates"].clear(slot)
 
     def drop_subject(self, tag: bytes, slot: int) -> None:
         """Forget a subject and its templates."""

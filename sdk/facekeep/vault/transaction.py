@@ -4,69 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from facekeep.audit import AuditEvent, TrailHead, append_event, sign_head
 from facekeep.biometric import Template
-from facekeep.clock import Clock
-from facekeep.consent import ConsentRecord, Purpose, SignedConsent
-from facekeep.errors import ConsentError, EnrolmentError, VaultError
+from facekeep.consent import ConsentRecord, Purpose, SignedConsent, fold_chain, require_transition
+from facekeep.errors import ConsentError
 from facekeep.identifiers import require_subject_id
-from facekeep.keys import Keystore
-from facekeep.randomness import Randomness
 from facekeep.sealing import TemplateContext, seal, unseal
-from facekeep.signing import DeviceKey
 from facekeep.vault.gallery import DTYPE, GalleryRows, open_gallery
-from facekeep.vault.head import VaultHead, write_head, write_trail_head
-from facekeep.vault.state import Snapshot, next_head
-from facekeep.vault.store import Row, Store, blob, damaged
-from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, index_tag, open_subject, rewrap, seal_subject
-from facekeep.vault.tables import SlotTable, Tables, record_leaf
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from facekeep.vault.shredding import Shredding
+from facekeep.vault.store import blob, damaged
+from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, guardian_pseudonym, index_tag, open_subject, seal_subject
+from facekeep.vault.tables import record_leaf
+from facekeep.vault.working import EPOCH, MICROSECOND, gone
 
 
-class VaultTransaction:
+class VaultTransaction(Shredding):
     """What can be done inside `SQLiteVault.transaction`. Of no use once that has ended.
 
     Handles come from this transaction or from an earlier one; one whose subject was erased since is refused.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        keystore: Keystore,
-        key: DeviceKey,
-        snapshot: Snapshot,
-        *,
-        clock: Clock,
-        randomness: Randomness,
-        durable: bool,
-    ) -> None:
-        self._store = store
-        self._keystore = keystore
-        self._key = key
-        self._snapshot = snapshot
-        self._tables: Tables = snapshot.tables
-        self._trail: TrailHead = snapshot.trail
-        self._epoch = snapshot.head.epoch
-        self._clock = clock
-        self._randomness = randomness
-        self._durable = durable
-        self._opened: dict[int, OpenedSubject] = {}
-        self._is_open = True
-        self.tables_changed = False
-
-    def __repr__(self) -> str:
-        return f"VaultTransaction(durable={self._durable})"
-
-    @property
-    def revision(self) -> int:
-        """The vault's revision when this transaction began."""
-        return self._snapshot.head.revision
 
     # Subjects
 
@@ -106,7 +64,7 @@ class VaultTransaction:
         """
         self._require_open()
         if slot not in self._opened and not self._store.rows("SELECT 1 FROM subjects WHERE slot = ?", slot):
-            raise _gone()
+            raise gone()
         return self._open(slot).handle
 
     def subjects(self) -> tuple[SubjectHandle, ...]:
@@ -130,18 +88,45 @@ class VaultTransaction:
         """Add a record to the end of a subject's chain.
 
         Raises:
-            ConsentError: "consent.corrupt" if it is of another principal or does not follow the last one.
+            ConsentError: "consent.corrupt" if it is of another principal or does not point back at the last one;
+                "consent.illegal_transition" if such a step may not follow.
         """
         self._require_durable()
         principal = self._subject(handle).data_key.principal
         record = ConsentRecord.parse(signed.body)
-        slots = self._tables.consents_of.get(principal, [])
-        previous = self._consent(slots[-1]).digest if slots else None
+        before = self.consents(handle)
+        previous = before[-1].digest if before else None
         if record.principal_id != principal.hex() or record.previous != previous:
             raise ConsentError("consent.corrupt", "The record does not continue this subject's chain; it was not stored.")
-        slot = self._tables.slots["consents"].take()
-        self._insert("consents", (slot, principal, signed.body, signed.signature))
+        require_transition(fold_chain([ConsentRecord.parse(item.body) for item in before]), record)
+        slot = self._tables.slots["consents"].take_last()
+        self._insert("consents", (slot, principal, signed.body, signed.column))
         self._tables.consents_of.setdefault(principal, []).append(slot)
+
+    def attach_proofs(self, handle: SubjectHandle, signed: SignedConsent) -> None:
+        """Keep the controller's signatures of `signed` beside that record, in place of those kept before.
+
+        Raises:
+            ConsentError: "consent.corrupt" if this subject has no such record, signed by the device in this way.
+        """
+        self._require_durable()
+        principal = self._subject(handle).data_key.principal
+        for slot in self._tables.consents_of.get(principal, []):
+            kept = self._consent(slot)
+            if (kept.body, kept.signature) == (signed.body, signed.signature):
+                self.tables_changed = True
+                self._store.change("UPDATE consents SET signature = ? WHERE slot = ?", signed.column, slot)
+                self._tables.slots["consents"].put(slot, record_leaf("consents", slot, principal, signed.body, signed.column))
+                return
+        raise ConsentError("consent.corrupt", "The subject has no such record; nothing was attached to any.")
+
+    def guardian_pseudonym(self, handle: SubjectHandle, guardian: str) -> str:
+        """Return how records of this subject name a guardian: 64 hexadecimal digits that end with the subject's salt.
+
+        Raises:
+            VaultError: "vault.invalid_identifier".
+        """
+        return guardian_pseudonym(self._subject(handle), require_subject_id(guardian))
 
     # Templates
 
@@ -157,7 +142,7 @@ class VaultTransaction:
         self._require_durable()
         opened = self._subject(handle)
         slot = self._tables.slots["templates"].take()
-        microseconds = (template.enrolled_at - _EPOCH) // _MICROSECOND
+        microseconds = (template.enrolled_at - EPOCH) // MICROSECOND
         context = TemplateContext(
             handle.principal_id,
             purpose.value,
@@ -210,149 +195,18 @@ class VaultTransaction:
         self._require_open()
         return dict(Counter(contract for _, contract in self._tables.templates.values()))
 
-    # Audit trail
-
-    def append_event(self, event: AuditEvent) -> None:
-        """Add an entry to the trail, dated by the vault's clock; it is there when the transaction is."""
-        self._require_open()
-        body, self._trail = append_event(self._trail, event, self._clock.now())
-        self._store.change("INSERT INTO trail(seq, body) VALUES (?, ?)", self._trail.size - 1, body)
-
-    @property
-    def last_event_time(self) -> datetime | None:
-        """Time of the last entry of the trail, or None before the first."""
-        return self._trail.last_time
-
-    # Settings
-
-    def read_setting(self, name: str) -> bytes | None:
-        """Return a setting, or None. Settings are authenticated, not sealed: no secret and no name belongs there."""
-        self._require_open()
-        slot = self._tables.setting_slots.get(name.encode("utf-8"))
-        return None if slot is None else blob(self._store.value("SELECT value FROM settings WHERE slot = ?", slot))
-
-    def write_setting(self, name: str, value: bytes) -> None:
-        """Set a setting."""
-        self._require_durable()
-        key = name.encode("utf-8")
-        slot = self._tables.setting_slots.get(key)
-        if slot is None:
-            slot = self._tables.slots["settings"].take()
-            self._insert("settings", (slot, key, value))
-            self._tables.setting_slots[key] = slot
-        else:
-            self.tables_changed = True
-            self._store.change("UPDATE settings SET value = ? WHERE slot = ?", value, slot)
-            self._tables.slots["settings"].put(slot, record_leaf("settings", slot, key, value))
-
-    # Rotation, for SQLiteVault
-
-    def drop_subject(self, handle: SubjectHandle) -> int:
-        """Delete a subject and its templates, and return how many those were. `SQLiteVault.erase` is the way in."""
-        self._require_durable()
-        opened = self._subject(handle)
-        count = len(self._tables.templates_of.get(handle.slot, []))
-        if self._store.run("DELETE FROM templates WHERE subject_slot = ?", handle.slot) != count:
-            raise damaged()
-        self._store.change("DELETE FROM subjects WHERE slot = ?", handle.slot)
-        self.tables_changed = True
-        self._tables.drop_subject(opened.tag, handle.slot)
-        del self._opened[handle.slot]
-        return count
-
-    def rewrap_all(self, epoch: int) -> None:
-        """Put every data key under the wrap key of `epoch`, which the keystore has by now."""
-        self._require_durable()
-        secrets = self._keystore.secrets
-        rows = self._store.rows(f"SELECT {COLUMNS} FROM subjects ORDER BY slot")  # noqa: S608 - constants only
-        if len(rows) != len(self._tables.subject_slots):
-            raise damaged()
-        self.tables_changed = True
-        fresh = [rewrap(secrets, row, epoch, self._randomness) for row in rows]
-        self._store.change_each(
-            "UPDATE subjects SET epoch = ?, wrapped_key = ? WHERE slot = ?", ((row[2], row[3], row[0]) for row in fresh), len(fresh)
-        )
-        self._tables.slots["subjects"] = SlotTable({row[0]: record_leaf("subjects", *row) for row in fresh})
-        self._epoch = epoch
-
-    # End
-
-    def finish(self) -> Snapshot:
-        """Write the heads, commit, and return the state after it. `SQLiteVault.transaction` calls it."""
-        before = self._snapshot
-        changed = self.tables_changed or self._trail is not before.trail
-        if not changed:
-            self._store.rollback()
-            return before
-        trail_bytes, head, head_bytes = before.trail_bytes, before.head, before.head_bytes
-        secret = self._keystore.secrets.head_key
-        if self._trail is not before.trail:
-            trail_bytes = write_trail_head(self._store, secret, self._trail, sign_head(self._trail, self._key))
-        if self._durable:
-            head = self._next_head()
-            head_bytes = write_head(self._store, secret, head)
-        self._store.commit()
-        return Snapshot(head, head_bytes, self._tables, self._trail, trail_bytes)
-
-    def end(self) -> None:
-        """Let go of everything opened."""
-        self._is_open = False
-        self._opened.clear()
-
-    def _next_head(self) -> VaultHead:
-        return next_head(self._snapshot.head, self._tables, self._trail, self._epoch, tables_changed=self.tables_changed)
-
-    def _require_open(self) -> None:
-        if not self._is_open:
-            raise VaultError("vault.closed", "The transaction has ended. Begin another.")
-
-    def _require_durable(self) -> None:
-        self._require_open()
-        if not self._durable:
-            raise ValueError("only the trail may be written in a transaction that is not durable")
-
-    def _insert(self, table: str, row: Row) -> None:
-        self.tables_changed = True
-        self._store.change(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", *row)  # noqa: S608 - constants only
-        self._tables.slots[table].put(row[0], record_leaf(table, *row))
-
-    def _open(self, slot: int) -> OpenedSubject:
-        if slot not in self._opened:
-            row = self._store.row(f"SELECT {COLUMNS} FROM subjects WHERE slot = ?", slot)  # noqa: S608 - constants only
-            self._opened[slot] = open_subject(self._keystore.secrets, row)
-        return self._opened[slot]
-
-    def _subject(self, handle: SubjectHandle) -> OpenedSubject:
-        self._require_open()
-        # The slot of an erased subject is used again: a handle kept from before must not reach its new owner.
-        slot = self._tables.subject_slots.get(index_tag(self._keystore.secrets, handle.name))
-        if slot is None or slot != handle.slot or self._open(slot).handle != handle:
-            raise _gone()
-        return self._open(slot)
-
-    def _consent(self, slot: int) -> SignedConsent:
-        body, signature = self._store.row("SELECT body, signature FROM consents WHERE slot = ?", slot)
-        return SignedConsent(blob(body), blob(signature))
-
     def _template(self, slot: int, opened: OpenedSubject) -> Template:
-        row = self._store.row(
-            "SELECT reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope FROM templates "
-            "WHERE slot = ?",
-            slot,
-        )
+        row = self._template_row(slot)
+        context = self._template_context(row, opened.handle)
+        plain = unseal(opened.data_key.key, blob(row[9]), context)
         try:
-            texts = [blob(column).decode("ascii") for column in row[:5]]
-            reference_id, contract_id, purpose, consent_id, dtype = texts
-            context = TemplateContext(
-                opened.handle.principal_id, purpose, contract_id, consent_id, dtype, row[5], reference_id, row[6]
-            )
-            plain = unseal(opened.data_key.key, blob(row[7]), context)
-            enrolled_at = _EPOCH + row[6] * _MICROSECOND
-        except (UnicodeDecodeError, OverflowError, TypeError, AttributeError):
+            enrolled_at = EPOCH + context.enrolled_at_us * MICROSECOND
+        except OverflowError:
             raise damaged() from None
-        if dtype != DTYPE or len(plain) != 4 * row[5]:
+        if len(plain) != 4 * context.dimension:
             raise damaged()
-        return Template(np.frombuffer(plain, "<f4").astype(np.float32), contract_id, reference_id, enrolled_at)
+        vector = np.frombuffer(plain, "<f4").astype(np.float32)
+        return Template(vector, context.contract_id, context.reference_id, enrolled_at)
 
     def sealed_templates(self) -> Iterator[Template]:
         """Open every template of every subject in turn. `SQLiteVault.verify` counts on each raising if it does not."""
@@ -360,7 +214,3 @@ class VaultTransaction:
             opened = self._subject(handle)
             for slot in self._tables.templates_of.get(handle.slot, []):
                 yield self._template(slot, opened)
-
-
-def _gone() -> EnrolmentError:
-    return EnrolmentError("enrolment.not_enrolled", "The subject is not in the vault any more.")

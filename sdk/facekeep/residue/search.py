@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.selftest.forms import Form
-from facekeep.selftest.needles import Needles
-from facekeep.selftest.views import holds_vector, numbers, picture_format, views
+from facekeep.residue.forms import Form
+from facekeep.residue.needles import Needles
+from facekeep.residue.views import holds_vector, numbers, picture_format, views
 
 _MOST_NAMED = 3
 

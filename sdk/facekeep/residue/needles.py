@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.selftest.forms import Form
+from facekeep.residue.forms import Form
 
 WINDOW_BYTES: Final = 16
 # Odd multipliers with well-spread bits (the fractions of the golden ratio and of the square root of three).

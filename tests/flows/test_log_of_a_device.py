@@ -1,0 +1,71 @@
+"""A real device's life, submitted to a log and audited: what devices do is what the auditor's rules allow."""
+
+import contextlib
+from datetime import timedelta
+from pathlib import Path
+
+from facekeep import Device, FacekeepError
+from facekeep.audit import TrailHead
+from facekeep.audit.entry import DeviceEntry, TrailBatch, device_id, make_batch, verify_batch
+from facekeep.auditor import Verdict
+from facekeep.clock import ManualClock
+from facekeep.logfiles import LogDirectory, audit_log
+from facekeep.retention import RetentionPolicy
+from tests.flows.conftest import NOTICE, enrol, picture
+from tests.sdk.log_scenes import policy, write_log
+
+POLICY = RetentionPolicy(
+    templates_inactivity="P5D",
+    templates_maximum="P12D",
+    samples_inactivity="P10D",
+    samples_maximum="P60D",
+    receipts_after_end="P90D",
+    log_keep="P200D",
+)
+RULES = '[retention]\ninactivity = "P5D"\nmaximum = "P12D"\nerase_within = "P1D"\nrun_every = "P2D"\n'
+
+
+def audited(device: Device, clock: ManualClock, folder: Path) -> Verdict:
+    public = bytes.fromhex(device.info().public_key)
+    # As a device sends it and a server takes it.
+    batch = TrailBatch.parse(make_batch(public, device.trail_entries(), device.trail_note()).to_bytes())
+    head = verify_batch(TrailHead(), batch, public, latest=clock.now())
+    assert head.size == len(device.trail_entries())
+    write_log(folder, [DeviceEntry(device_id(public), public).to_bytes(), *batch.to_lines()], clock.now())
+    return audit_log(LogDirectory(folder), policy(RULES), clock.now() + timedelta(minutes=1))
+
+
+def test_a_life_with_withdrawal_erasure_and_retention_is_verified(device: Device, clock: ManualClock, tmp_path: Path) -> None:
+    device.retention.adopt(POLICY)
+    for number, name in enumerate(("alice", "bob", "carol"), 1):
+        enrol(device, name, number, valid_for="P90D")
+    device.verify("alice", picture(1, 2))
+    device.identify(picture(2, 3))
+    device.withdraw("alice")
+    with contextlib.suppress(FacekeepError):
+        device.verify("alice", picture(1, 2))
+    # Bob is seen twice a week, carol never: her template goes for inactivity, his at the longest term.
+    for day in range(14):
+        clock.advance(timedelta(days=1))
+        device.retention.run()
+        if day < 11 and day % 3 == 0:
+            device.verify("bob", picture(2, day % 5))
+    device.consents.refuse("dora", purposes={"enrolment"}, notice=NOTICE)
+    verdict = audited(device, clock, tmp_path / "log")
+    assert verdict.is_verified, verdict.render_text()
+    assert verdict.events["template.expired"] == 2
+    assert verdict.events["retention.run"] >= 14
+    assert verdict.erased >= 1
+
+
+def test_a_device_that_stops_keeping_its_terms_is_found(device: Device, clock: ManualClock, tmp_path: Path) -> None:
+    enrol(device, "bob", 2, valid_for="P90D")
+    for _ in range(9):
+        clock.advance(timedelta(days=1))
+        with contextlib.suppress(FacekeepError):
+            device.identify(picture(900, 1))
+    verdict = audited(device, clock, tmp_path / "log")
+    assert set(verdict.counts) == {"audit.violation"}
+    messages = {item.message for item in verdict.findings}
+    assert any("no retention run" in message for message in messages)
+    assert any("P5D after last use" in message for message in messages)
