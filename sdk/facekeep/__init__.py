@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facekeep.biometric import Decision, Frame, Identification, OperatingPoint
-    from facekeep.consent import ConsentGrant, Notice, Purpose
+    from facekeep.consent import ConsentGrant, ConsentPolicy, Notice, Purpose, WrittenRelease
     from facekeep.device import Device
     from facekeep.errors import (
         AcquisitionError,
@@ -46,6 +46,8 @@ _HOME_OF = {
     "Identification": "biometric",
     "OperatingPoint": "biometric",
     "ConsentGrant": "consent",
+    "ConsentPolicy": "consent",
+    "WrittenRelease": "consent",
     "Notice": "consent",
     "Purpose": "consent",
     "Device": "device",
@@ -79,6 +81,7 @@ __all__ = [
     "ComparisonError",
     "ConsentError",
     "ConsentGrant",
+    "ConsentPolicy",
     "Decision",
     "DemoError",
     "Device",
@@ -102,6 +105,7 @@ __all__ = [
     "Settings",
     "TrustError",
     "VaultError",
+    "WrittenRelease",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,14 @@ def test_183_days_are_enough_for_a_short_template() -> None:
 
 def test_a_refusal_shows_no_key_of_the_file() -> None:
     assert "alice" not in reason_of(TOML + 'alice = "P1D"\n')
+
+
+def test_the_worked_example_of_the_page_is_what_the_code_writes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "retention-policy.md").read_text()
+    example = page.split("```toml\n")[1].split("```")[0]
+    policy = RetentionPolicy.parse_toml(example)
+    assert policy.to_bytes().decode() in page
+    assert policy.sha256 in page
 
 
 # Plan

@@ -26,15 +26,15 @@ import pytest
 import facekeep.errors
 from facekeep.errors import AcquisitionError, SelftestError
 from facekeep.packs import PackStore
-from facekeep.selftest import Check, CheckState, SelftestReport, Watched, run_selftest
 from facekeep.residue.forms import picture_forms, tensor_forms, vector_forms
-from facekeep.selftest.hooks import AuditWatch, RefusedError
 from facekeep.residue.needles import Needles
+from facekeep.residue.search import Searcher
+from facekeep.selftest import Check, CheckState, SelftestReport, Watched, run_selftest
+from facekeep.selftest.hooks import AuditWatch, RefusedError
 from facekeep.selftest.pictures import pictures_from, reduced
 from facekeep.selftest.process import find_watchers
 from facekeep.selftest.run import ALL_WATCHERS
 from facekeep.selftest.scenario import STEPS
-from facekeep.residue.search import Searcher
 from facekeep.selftest.strace import TraceReader
 
 AVAILABLE = find_watchers(ALL_WATCHERS)

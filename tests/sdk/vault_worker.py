@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -67,6 +68,8 @@ if __name__ == "__main__":
     else:
         # Given up only now, when all is imported: another user may not be able to read this interpreter.
         unit_vector(1)
+        for late in ("calendar", "facekeep.consent.forms"):
+            importlib.import_module(late)
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(int(sys.argv[3]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 import uvicorn
 
@@ -19,6 +21,8 @@ from facekeep_server.access.tokens import Role
 from facekeep_server.api import create_app
 from facekeep_server.assembly import Server, assemble, prepare
 from facekeep_server.configuration import Configuration
+from facekeep_server.store import Store, migrate
+from facekeep_server.store.tables import Base
 from tests.server.devices import Follower, TestDevice
 from tests.server.postgres import Postgres, reason_to_skip, running_postgres
 
@@ -36,10 +40,42 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "log.sqlite3"
+    store = Store(f"sqlite:///{path}")
+    migrate(store)
+    store.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> Iterator[str]:
+    with postgres.database() as url:
+        store = Store(url)
+        migrate(store)
+        store.close()
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the newest schema: migrated once, then copied or emptied, which is what takes no time."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/log.sqlite3"
+        path = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "log.sqlite3")
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("migrated_postgres")
+    with psycopg.connect(url, autocommit=True) as connection:
+        tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blank_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/blank.sqlite3"
     else:
         with request.getfixturevalue("postgres").database() as url:
             yield url

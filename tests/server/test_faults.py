@@ -11,6 +11,7 @@ from tests.server.load import ServerProcess, make_fleet, require_everything, run
 from tests.server.postgres import Postgres
 
 
+@pytest.mark.slow
 def test_kill_9_under_load(database: str, tmp_path: Path) -> None:
     server = ServerProcess(database, tmp_path / "server")
     fleet = make_fleet(server, 3, entries=4)
@@ -20,7 +21,7 @@ def test_kill_9_under_load(database: str, tmp_path: Path) -> None:
         server.start()
 
     try:
-        run_with_faults(server, fleet, 2, kill, seed=1)
+        run_with_faults(server, fleet, 1, kill, seed=1)
         # Told to stop, it commits what waits and ends; what it wrote of itself names nobody.
         assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
     finally:
@@ -34,6 +35,7 @@ def test_kill_9_under_load(database: str, tmp_path: Path) -> None:
     assert "Traceback" not in journal
 
 
+@pytest.mark.slow
 def test_postgres_restarted_under_load(postgres: Postgres, tmp_path: Path) -> None:
     if postgres.directory is None:
         pytest.skip("the PostgreSQL of FACEKEEP_TEST_POSTGRES is not ours to restart")

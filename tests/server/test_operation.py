@@ -95,8 +95,8 @@ def test_databases_that_are_none_are_refused() -> None:
     assert "hunter2" not in repr(Store("postgresql://u:hunter2@h/d"))
 
 
-def test_the_migrations_make_the_tables_of_the_models(database: str) -> None:
-    store = Store(database)
+def test_the_migrations_make_the_tables_of_the_models(blank_database: str) -> None:
+    store = Store(blank_database)
     with pytest.raises(ServerError, match=r"server\.schema"):
         require_current_schema(store)
     first = migrate(store)

@@ -41,7 +41,7 @@ from facekeep.vault import VaultTransaction
 POLICY_SETTING: Final = "retention.policy"
 _USES_SETTING: Final = "retention.uses"
 # Subjects destroyed in one transaction: what an interruption can undo, and what one rotation of the wrap key is shared by.
-_BATCH: Final = 256
+_BATCH: Final = 1000
 _TRANSIENT: Final = frozenset({"vault.busy", "vault.disk_full", "vault.read_only", "vault.io"})
 
 Trigger = Literal["start", "daily", "demand"]

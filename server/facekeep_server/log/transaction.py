@@ -181,7 +181,7 @@ class LogTransaction:
                     }
                 )
         if rows:
-            columns = {name: bindparam(name) for name in ("trail_size", "trail_edge", "trail_last", "trail_time")}
+            columns: dict[str, Any] = {name: bindparam(name) for name in ("trail_size", "trail_edge", "trail_last", "trail_time")}
             table = Device.__table__
             self.connection.execute(update(table).where(table.c.id == bindparam("device")).values(columns), rows)  # type: ignore[arg-type]
 
