@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from facekeep.clock import to_rfc3339
@@ -22,7 +22,8 @@ from facekeep_server.api.schemas import (
     HeadAnswer,
     IncidentAnswer,
 )
-from facekeep_server.log.finding import find_entries, find_incidents
+from facekeep_server.errors import ServerError
+from facekeep_server.log.finding import find_entries, find_incidents, read_evidence
 
 auditor = APIRouter(prefix="/v1/audit", tags=["auditor"], dependencies=[Depends(require_auditor)])
 administrator = APIRouter(prefix="/v1/admin", tags=["administrator"], dependencies=[Depends(require_administrator)])
@@ -60,6 +61,19 @@ def audited_devices(request: Request, after: AfterDevice = "", count: Count = 10
 def incidents(request: Request, after: After = -1, count: Count = 100) -> list[IncidentAnswer]:
     """Return what was refused or changed."""
     return [IncidentAnswer(**asdict(row)) for row in find_incidents(server_of(request).store, after, count)]
+
+
+@auditor.get(
+    "/incidents/{incident}/evidence",
+    response_class=Response,
+    responses={200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}, **problems(400, 401, 403, 404)},
+)
+def evidence(request: Request, incident: Annotated[int, Path(ge=0, le=LARGEST_NUMBER)]) -> Response:
+    """Return the batch that contradicts what the same device submitted before, as it was signed."""
+    found = read_evidence(server_of(request).store, incident)
+    if found is None:
+        raise ServerError("request.not_found", "This incident has no evidence.")
+    return Response(found, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
 
 @auditor.get("/heads", responses=_READ)

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from facekeep.clock import to_rfc3339
-from facekeep_server.api import create_app
 from facekeep_server.assembly import assemble, prepare
 from facekeep_server.cli.opening import JsonOption, opened, options_of, say
 from facekeep_server.errors import ServerError
@@ -28,7 +27,10 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(context: typer.Context) -> None:
     """Serve until told to stop. Ends with what waits committed."""
+    # Imported here: every other command does without a web framework.
     import uvicorn
+
+    from facekeep_server.api import create_app
 
     configuration = options_of(context).configuration()
     http = configuration.http
@@ -104,6 +106,8 @@ def openapi(
     context: typer.Context, output: Annotated[Path | None, typer.Option(help="File to write; standard output if left out.")] = None
 ) -> None:
     """Print the OpenAPI description of the interface."""
+    from facekeep_server.api import create_app
+
     server = assemble(options_of(context).configuration())
     text = json.dumps(create_app(server).openapi(), indent=1)
     if output is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,7 @@ class Store:
         self.url = _require_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.engine = self._connect_lazily()
+        self._writer = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Store({self.url.get_backend_name()})"
@@ -76,7 +78,7 @@ class Store:
         Args:
             durable: False for what may be lost in a power cut, never in a crash of the process: nonces.
         """
-        with typed_database_errors(), self.engine.connect() as plain:
+        with self._turn(), typed_database_errors(), self.engine.connect() as plain:
             connection = plain.execution_options(facekeep_writes=True)
             if self.is_sqlite:
                 # Outside of the transaction: SQLite ignores the pragma inside one. Set each time, since connections are pooled.
@@ -86,6 +88,19 @@ class Store:
                 if not self.is_sqlite and not durable:
                     connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield connection
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        # SQLite's own waiting sleeps up to 100 ms between looks; threads of one process hand over at once.
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writer.acquire(timeout=_BUSY_SECONDS):
+            raise ServerError("server.unavailable", "The database is busy. Try again.", retry_after=1)
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def close(self) -> None:
         """Close every connection."""
