@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facekeep.biometric import Decision, Frame, Identification, OperatingPoint
+    from facekeep.confirmation import PendingIdentification
     from facekeep.consent import ConsentGrant, ConsentPolicy, Notice, Purpose, WrittenRelease
     from facekeep.device import Device
     from facekeep.errors import (
         AcquisitionError,
         AuditError,
         ComparisonError,
+        ConfirmationError,
         ConsentError,
         DemoError,
         EnrolmentError,
         FacekeepError,
+        LogError,
         ModelError,
         NonMatchError,
         SelftestError,
@@ -54,10 +57,12 @@ _HOME_OF = {
     "AcquisitionError": "errors",
     "AuditError": "errors",
     "ComparisonError": "errors",
+    "ConfirmationError": "errors",
     "ConsentError": "errors",
     "DemoError": "errors",
     "EnrolmentError": "errors",
     "FacekeepError": "errors",
+    "LogError": "errors",
     "ModelError": "errors",
     "NonMatchError": "errors",
     "SelftestError": "errors",
@@ -70,6 +75,7 @@ _HOME_OF = {
     "OSKeyring": "keys",
     "Passphrase": "keys",
     "LoadPolicy": "packs",
+    "PendingIdentification": "confirmation",
     "PackStore": "packs",
 }
 
@@ -79,6 +85,7 @@ __all__ = [
     "AcquisitionError",
     "AuditError",
     "ComparisonError",
+    "ConfirmationError",
     "ConsentError",
     "ConsentGrant",
     "ConsentPolicy",
@@ -93,6 +100,7 @@ __all__ = [
     "Identification",
     "KeyFile",
     "LoadPolicy",
+    "LogError",
     "ModelError",
     "NonMatchError",
     "Notice",
@@ -100,6 +108,7 @@ __all__ = [
     "OperatingPoint",
     "PackStore",
     "Passphrase",
+    "PendingIdentification",
     "Purpose",
     "SelftestError",
     "Settings",

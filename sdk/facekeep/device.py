@@ -27,9 +27,13 @@ from facekeep.vault import SQLiteVault
 
 # Each flow is imported where it is first used: a cold device that only verifies loads only that.
 if TYPE_CHECKING:
+    from facekeep.confirmation import PendingIdentification
+    from facekeep.flows.confirmations import Confirmations
     from facekeep.flows.consents import Consents, SubjectSummary
     from facekeep.flows.enrol import EnrolmentReceipt
     from facekeep.flows.erasures import Erasures
+    from facekeep.flows.log import DeviceLog
+    from facekeep.flows.operators import Operators
     from facekeep.flows.retain import Retention
     from facekeep.flows.revocations import Revocations
     from facekeep.retention import ErasureReceipt
@@ -200,6 +204,27 @@ class Device:
 
         return Revocations(self._context)
 
+    @cached_property
+    def operators(self) -> Operators:
+        """The operators of this device, for the two-person rule: add, remove, list."""
+        from facekeep.flows.operators import Operators
+
+        return Operators(self._context)
+
+    @cached_property
+    def confirmations(self) -> Confirmations:
+        """The identifications that wait for operators: adopt a rule, confirm, open."""
+        from facekeep.flows.confirmations import Confirmations
+
+        return Confirmations(self._context)
+
+    @cached_property
+    def log(self) -> DeviceLog:
+        """The transparency log of this device: enrol, submit, status. Only the first two use the network."""
+        from facekeep.flows.log import DeviceLog
+
+        return DeviceLog(self._context)
+
     def enrol(self, subject: str, frames: Source | Iterable[Source], grant: ConsentGrant) -> EnrolmentReceipt:
         """Make a sealed template of `subject` from one or more frames of one sitting.
 
@@ -237,8 +262,10 @@ class Device:
         wanted = self._context.settings.target_fmr if target_fmr is None else target_fmr
         return verify(self._context, subject, frame, target_fmr=wanted)
 
-    def identify(self, frame: Source, *, target_fpir: float | None = None, margin: float | None = None) -> Identification:
-        """Find who the face in `frame` is, among those who consented to identification: one, ambiguous, or unknown.
+    def identify(
+        self, frame: Source, *, target_fpir: float | None = None, margin: float | None = None
+    ) -> Identification | PendingIdentification:
+        """Find who this is, among those who consented to identification; sealed under the two-person rule (`confirmations`).
 
         Args:
             frame: a frame, an array, a picture file or a camera.
@@ -246,7 +273,7 @@ class Device:
             margin: cosine by which the best must lead the runner-up; the setting if left out.
 
         Raises:
-            ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError: with a stable code.
+            ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError, ConfirmationError: with a stable code.
         """
         from facekeep.flows.identify import identify
 

@@ -100,6 +100,20 @@ CODES: Final[dict[str, str]] = {
     "log.incomplete": "A file of the log is missing, cut or not part of it.",
     "log.unreachable": "The log's address gave no usable answer.",
     "log.io": "The operating system refused to read or write the log.",
+    "log.refused": "The log server refused what it was sent; its reason is in the message.",
+    "log.not_enrolled": "This device is not enrolled with a log server.",
+    # two-person rule
+    "confirmation.pending": "The result stays sealed: not enough operators have confirmed.",
+    "confirmation.unknown": "No identification of this name waits for confirmation.",
+    "confirmation.expired": "The time to confirm has passed; the result was destroyed.",
+    "confirmation.void": "Somebody in the result withdrew or was erased; the result was destroyed.",
+    "confirmation.same_operator": "This operator has confirmed already.",
+    "confirmation.unknown_operator": "The operator was not enrolled when the search ran, or is not now.",
+    "confirmation.bad_signature": "The confirmation is not signed by the operator's key over this identification.",
+    "confirmation.too_few_operators": "Fewer operators are enrolled than have to confirm.",
+    "confirmation.too_many": "Too many identifications wait for confirmation.",
+    "confirmation.invalid_operator": "The operator's name or key cannot be used.",
+    "confirmation.invalid_policy": "The number of confirmations asked for is not one that can be kept.",
     # retention and erasure
     "retention.invalid_policy": "The retention policy is not valid.",
     "retention.no_policy": "No retention policy was adopted on this device.",
@@ -192,6 +206,12 @@ class LogError(FacekeepError):
     """The transparency log does not verify, or could not be read or written."""
 
     branch = "log"
+
+
+class ConfirmationError(FacekeepError):
+    """An identification under the two-person rule stays sealed."""
+
+    branch = "confirmation"
 
 
 class RetentionError(FacekeepError):

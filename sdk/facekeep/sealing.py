@@ -104,6 +104,26 @@ class TemplateContext:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SettingContext:
+    """Binds a sealed setting.
+
+    Attributes:
+        vault_id: the vault.
+        name: name of the setting.
+        epoch: epoch of the wrap key.
+    """
+
+    vault_id: str
+    name: str
+    epoch: int
+
+    def associated_data(self) -> bytes:
+        """Return label and fields."""
+        fields = (self.vault_id.encode(), self.name.encode("utf-8"), self.epoch.to_bytes(4, "big"))
+        return length_prefixed(b"facekeep setting v1", *fields)
+
+
 def length_prefixed(*fields: bytes) -> bytes:
     """Return the fields one after the other, each behind its length as four bytes, big-endian."""
     return b"".join([part for field in fields for part in (len(field).to_bytes(4, "big"), field)])

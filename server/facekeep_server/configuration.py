@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from facekeep_server.compliance import ComplianceSection
 from facekeep_server.errors import ServerError
 
 ENVIRONMENT_PREFIX: Final = "FACEKEEP_SERVER_"
@@ -85,6 +86,7 @@ class Configuration(_Section):
     log: LogSection
     access: AccessSection = AccessSection()
     limits: LimitsSection = LimitsSection()
+    compliance: ComplianceSection = ComplianceSection()
 
 
 def load_configuration(path: Path | None, environment: Mapping[str, str] | None = None) -> Configuration:

@@ -26,7 +26,31 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "revocation.imported": frozenset({"issuer", "epoch", "entries", "named", "sha256"}),
     "template.created": frozenset({"reference", "contract", "frames", "quality"}),
     "verification": frozenset({"match", "fmr", "references", "contract"}),
-    "identification": frozenset({"contract", "result", "fmr", "fpir", "gallery", "started", "ended", "database", "input"}),
+    "identification": frozenset(
+        {"contract", "result", "fmr", "fpir", "gallery", "started", "ended", "database", "input", "pending", "operators"}
+    ),
+    "identification.sealed": frozenset(
+        {
+            "pending",
+            "commitment",
+            "required",
+            "until",
+            "contract",
+            "fmr",
+            "fpir",
+            "gallery",
+            "started",
+            "ended",
+            "database",
+            "input",
+        }
+    ),
+    "identification.confirmed": frozenset({"pending", "operator", "count"}),
+    "identification.destroyed": frozenset({"pending", "count"}),
+    "operator.added": frozenset({"operator", "key"}),
+    "operator.removed": frozenset({"operator", "key"}),
+    "log.enrolled": frozenset({"log", "number"}),
+    "log.distrusted": frozenset({"kept", "shown", "evidence"}),
     "template.erased": frozenset({"references", "epoch"}),
     "template.expired": frozenset({"references", "epoch", "reason", "due", "subject_erased"}),
     "receipt.expired": frozenset({"records", "principal", "due"}),

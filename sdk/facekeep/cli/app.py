@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facekeep.cli import consent, erasure, models, recognition, retention, upkeep
+from facekeep.cli import confirmations, consent, device_log, erasure, models, recognition, retention, upkeep
 from facekeep.cli.opening import Options
 from facekeep.cli.output import fail
 from facekeep.errors import FacekeepError
@@ -27,9 +27,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks print local variables: frames, vectors, keys
 )
 app.add_typer(consent.app, name="consent")
+app.add_typer(confirmations.operator_app, name="operator")
+app.add_typer(confirmations.app, name="confirm")
 app.add_typer(models.app, name="models")
 app.add_typer(retention.app, name="retention")
 app.add_typer(erasure.app, name="erasure")
+app.add_typer(device_log.app, name="log")
 app.add_typer(upkeep.audit_app, name="audit")
 app.add_typer(upkeep.keys_app, name="keys")
 recognition.add_commands(app)

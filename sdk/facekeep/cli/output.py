@@ -29,6 +29,7 @@ EXIT_CODES: Final[dict[str, int]] = {
     "demo": 13,
     "retention": 15,
     "erasure": 16,
+    "confirmation": 17,
 }
 
 

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from facekeep.capture import OpenCVCamera, expand_sources
+from facekeep.cli.confirmations import say_identification, say_pending
 from facekeep.cli.opening import options_of
-from facekeep.cli.output import EXIT_NON_MATCH, KEEP_HEAD, JsonOption, say, table
+from facekeep.cli.output import EXIT_CODES, EXIT_NON_MATCH, KEEP_HEAD, JsonOption, say, table
 from facekeep.clock import to_rfc3339
+from facekeep.confirmation import PendingIdentification
 from facekeep.consent import Purpose
 from facekeep.errors import AcquisitionError
 from facekeep.flows.acquisition import Source
@@ -116,25 +118,13 @@ def identify(
     margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lead over the runner-up, in cosine.")] = 0.05,
     as_json: JsonOption = False,
 ) -> None:
-    """Find who this is among those who consented to identification. Exit code 0: identified; 3: ambiguous or unknown."""
+    """Find who this is among those who consented to it. Exit code 0: identified; 3: ambiguous or unknown; 17: sealed."""
     with options_of(context).open_device() as device:
         result = device.identify(_single_source(source), target_fpir=target_fpir, margin=margin)
-    names = [candidate.subject for candidate in result.candidates]
-    value = {
-        "outcome": result.outcome,
-        "subjects": names,
-        "gallery_size": result.gallery_size,
-        "target_fpir": result.target_fpir,
-        "fmr": result.operating_point.fmr,
-    }
-    text = {
-        "identified": f"Identified: {', '.join(names)}",
-        "ambiguous": f"Ambiguous between {', '.join(names)}",
-        "unknown": "Unknown: nobody in the gallery",
-    }[result.outcome]
-    say(f"{text} (gallery of {result.gallery_size}, FPIR {result.target_fpir:g}).", value, as_json=as_json)
-    if result.outcome != "identified":
-        raise typer.Exit(EXIT_NON_MATCH)
+    if isinstance(result, PendingIdentification):
+        say_pending(result, as_json=as_json)
+        raise typer.Exit(EXIT_CODES["confirmation"])
+    say_identification(result, as_json=as_json)
 
 
 def withdraw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from facekeep.confirmation import require_result
 from facekeep.consent import ConsentGrant
 from facekeep.demo.album import Album, Person, Picture, Role
 from facekeep.demo.meter import Shutter
@@ -128,7 +129,7 @@ def identify(stage: Stage, camera: Shutter, gallery: Collection[str], *, is_afte
     is_truth_known = person is not None
     watch = Stopwatch()
     try:
-        found = stage.device.identify(camera)
+        found = require_result(stage.device.identify(camera))
     except FacekeepError as error:
         if not isinstance(error, _OF_THE_PICTURE) and error.code not in {"consent.none", "comparison.empty_gallery"}:
             raise

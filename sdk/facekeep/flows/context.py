@@ -65,6 +65,9 @@ class Settings:
         providers: execution providers of ONNX Runtime, in order of preference.
         gallery_precision: "float32", or "int8" for a quarter of the memory.
         gallery_idle: opened templates are wiped from memory after this long without a search.
+        confirmations: how many operators have to confirm an identification before its result is seen: 0, or 2 to 5. A rule that
+            the device has adopted (`device.confirmations.adopt`) holds as well; the stricter counts.
+        confirmation_term: how long a result waits for them; at most a day.
         busy_timeout: how long to wait for another process that holds the vault.
     """
 
@@ -79,6 +82,8 @@ class Settings:
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     gallery_precision: Literal["float32", "int8"] = "float32"
     gallery_idle: timedelta = timedelta(minutes=5)
+    confirmations: int = 0
+    confirmation_term: timedelta = timedelta(hours=1)
     busy_timeout: timedelta = timedelta(seconds=5)
 
     def __post_init__(self) -> None:
@@ -95,6 +100,8 @@ class Settings:
             raise ValueError("bystanders is refused or ignored")
         if self.gallery_precision not in {"float32", "int8"} or not (timedelta(0) < self.gallery_idle <= _LONGEST_IDLE):
             raise ValueError("gallery_precision is float32 or int8, and gallery_idle is at most a day")
+        if self.confirmations not in (0, 2, 3, 4, 5) or not (timedelta(seconds=1) <= self.confirmation_term <= timedelta(days=1)):
+            raise ValueError("confirmations is 0 or 2 to 5, and confirmation_term between a second and a day")
         if self.busy_timeout < timedelta(0):
             raise ValueError("busy_timeout is not negative")
 
@@ -124,7 +131,11 @@ class FlowContext:
 
     def record_failure(self, code: str, error: FacekeepError, subject: str | None) -> None:
         """Append the error that a flow ended in; where even that fails, the first error is the one to report."""
+        self.record_refusal(AuditEvent(code, error.code, subject), error)
+
+    def record_refusal(self, event: AuditEvent, error: FacekeepError) -> None:
+        """Append what was refused, with what may be said of it."""
         try:
-            self.record(AuditEvent(code, error.code, subject), durable=False)
+            self.record(event, durable=False)
         except FacekeepError as second:
             error.add_note(f"The failure could not be written to the audit trail: {second.code}.")

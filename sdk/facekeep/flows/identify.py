@@ -1,7 +1,8 @@
 """Identification, 1:N, open set: who of those who consented is this, if anyone?
 
 Steps:
-    0 require that somebody consents to identification; the camera and the models are not touched otherwise
+    0 require that somebody consents to identification, and operators enough for the two-person rule where that is in force; the
+      camera and the models are not touched otherwise
     1 obtain the frame
     2 detect: exactly one face
     3 align, 4 assess quality, 5 examine presentation attack, 6 admit
@@ -9,7 +10,8 @@ Steps:
     8 open the gallery: the templates of those whose consent to identification holds now, and nobody else's
     9 search all of it
     10 decide at the operating point for the gallery size, with a margin over the runner-up
-    11 append to the audit trail, success or error; no entry, no result
+    11 seal the result, where operators have to confirm it first: nothing of it is handed out or logged
+    12 append to the audit trail, success or error; no entry, no result
 """
 
 from __future__ import annotations
@@ -19,25 +21,30 @@ from facekeep.biometric import Candidate, ComparisonScore, Embedding, Identifica
 from facekeep.calibration import fmr_for_fpir, operating_point_for
 from facekeep.clock import to_rfc3339
 from facekeep.comparison import identify_among
+from facekeep.confirmation import PendingIdentification
 from facekeep.errors import ComparisonError, FacekeepError
 from facekeep.flows.acquisition import Source, acquire_face, find_single_face, obtain_frame
 from facekeep.flows.context import FlowContext, Models
 from facekeep.flows.gallery import OpenedGallery
+from facekeep.flows.sealing_results import commit_to_input, require_rule_can_be_kept, seal_result
+from facekeep.randomness import SystemRandomness
 
 # The best subject and those that could be mistaken for it.
 _SHORTLIST = 5
 
 
-def identify(context: FlowContext, source: Source, *, target_fpir: float, margin: float) -> Identification:
-    """Return who the face in `source` is, among those whose consent to identification holds.
+def identify(context: FlowContext, source: Source, *, target_fpir: float, margin: float) -> Identification | PendingIdentification:
+    """Return who the face in `source` is, among those whose consent to identification holds; sealed under the two-person rule.
 
     Raises:
-        ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError: with a stable code.
+        ConsentError, AcquisitionError, ComparisonError, VaultError, ModelError, ConfirmationError: with a stable code.
     """
     started = context.clock.now()
     try:
         # 0 consent
         grant = context.gallery.require_consenting(context.vault, context.clock).grant
+        rule = require_rule_can_be_kept(context)
+        salt = SystemRandomness().token(32) if rule.confirmations else b""
         models = context.load_models()
 
         # 1 frame, 2 detect
@@ -49,25 +56,26 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
 
         while True:
             opened, result, found = _search(context, models, probe, target_fpir, margin)
-            # 11 audit: with the fields of Article 12(3) of the AI Act; the input itself is not retained, by design
-            event = AuditEvent(
-                "identification",
-                subject=found,
-                details={
-                    "result": result.outcome,
-                    "fmr": f"{result.operating_point.fmr:g}",
-                    "fpir": f"{target_fpir:g}",
-                    "gallery": opened.size,
-                    "contract": models.contract_id,
-                    "started": to_rfc3339(started),
-                    "ended": to_rfc3339(context.clock.now()),
-                    "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",
-                    "input": "not retained",
-                },
-            )
-            with context.vault.transaction(durable=False) as transaction:
+            # With the fields of Article 12(3) of the AI Act; the input itself is not retained, by design.
+            details: dict[str, str | int | bool] = {
+                "fmr": f"{result.operating_point.fmr:g}",
+                "fpir": f"{target_fpir:g}",
+                "gallery": opened.size,
+                "contract": models.contract_id,
+                "started": to_rfc3339(started),
+                "ended": to_rfc3339(context.clock.now()),
+                "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",
+                "input": commit_to_input(frame, salt) if salt else "not retained",
+            }
+            with context.vault.transaction(durable=bool(salt)) as transaction:
                 if transaction.revision == opened.consenting.revision:
-                    transaction.append_event(event)
+                    if salt:
+                        # 11 seal
+                        names = {handle.name: handle.commitment for handle in opened.consenting.handles.values()}
+                        return seal_result(transaction, rule, result, names, details, salt, context.clock.now())
+                    # 12 audit
+                    details["result"] = result.outcome
+                    transaction.append_event(AuditEvent("identification", subject=found, details=details))
                     break
             # Somebody withdrew, or was erased, while the search ran: what it found may be about them. Search again.
     except FacekeepError as error:

@@ -26,6 +26,7 @@ from facekeep.flows.context import FlowContext
 from facekeep.flows.holdings import Holdings, gather_holdings
 from facekeep.flows.recording import record_erasure, record_expiry
 from facekeep.flows.run_record import STATE_SETTING, RunState, expired_event, gone_in, read_state, run_event
+from facekeep.flows.sealing_results import sweep
 from facekeep.flows.standing import Standing
 from facekeep.retention import (
     Kind,
@@ -138,6 +139,7 @@ class Retention:
             # 0 policy and instant, 1 gather, 2 plan: anew in each transaction, for a consent may have been renewed in between
             destroyed, left = self._destroy_batch()
             done += destroyed
+            sweep(self._context)
             if progress is not None:
                 progress(done, done + left)
             if not left:

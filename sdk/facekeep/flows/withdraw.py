@@ -11,15 +11,17 @@ Steps:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from facekeep.audit import AuditEvent
 from facekeep.canonical import parse_canonical
 from facekeep.clock import parse_rfc3339
 from facekeep.consent import Actor, Purpose
-from facekeep.errors import ConsentError
+from facekeep.errors import ConsentError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.recording import record_erasure, record_withdrawal
+from facekeep.flows.sealing_results import sweep
 from facekeep.identifiers import require_subject_id
 from facekeep.retention import ErasureReceipt
 from facekeep.vault import SubjectHandle, VaultTransaction
@@ -58,6 +60,9 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
     # 4 receipt
     if erased.inclusion is None:
         raise AssertionError("an erasure is recorded")
+    # A result that waits and names the subject goes as well. It cannot be opened any more in any case: the receipt comes first.
+    with contextlib.suppress(VaultError):
+        sweep(context)
     recorded_at = parse_rfc3339(parse_canonical(erased.inclusion.entry)["time"])
     key = context.vault.device_key
     return ErasureReceipt(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.biometric import Frame, OperatingPoint
+from facekeep.confirmation import require_result
 from facekeep.consent import ConsentGrant, Notice, Purpose
 from facekeep.device import Device
 from facekeep.errors import AcquisitionError, ConsentError
@@ -226,7 +227,7 @@ class Scenario:
         raise UnexpectedOutcomeError("a picture without a face was decided on")
 
     def _identify(self) -> str:
-        found = self.device.identify(self._frame("alice-probe"))
+        found = require_result(self.device.identify(self._frame("alice-probe")))
         if found.outcome != "identified" or found.candidates[0].subject != "alice":
             raise UnexpectedOutcomeError(f"the search of two people ended {found.outcome}")
         return f"one of {found.gallery_size} found at FPIR {found.target_fpir:g}"
@@ -251,7 +252,7 @@ class Scenario:
         raise UnexpectedOutcomeError("a verification ran after the withdrawal")
 
     def _identify_again(self) -> str:
-        found = self.device.identify(self._frame("alice-probe"))
+        found = require_result(self.device.identify(self._frame("alice-probe")))
         if any(candidate.subject == "alice" for candidate in found.candidates):
             raise UnexpectedOutcomeError("an erased person was found")
         return f"the erased person is {found.outcome} among {found.gallery_size}"

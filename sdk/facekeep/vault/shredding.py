@@ -8,14 +8,16 @@ from datetime import datetime
 
 from facekeep.audit import TrailHead
 from facekeep.consent import SignedConsent
+from facekeep.merkle import Frontier, leaf_hash
 from facekeep.retention import ErasureMark, Inclusion
 from facekeep.sealing import DataKey, DataKeyContext, ProfileContext, TemplateContext, seal, unseal
 from facekeep.vault.gallery import DTYPE
 from facekeep.vault.head import fold_trail, read_trail_base, trail_base_setting
+from facekeep.vault.sealed import SealedSettings
 from facekeep.vault.store import Row, blob, damaged
 from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, require_wrap_key, rewrap
 from facekeep.vault.tables import SlotTable, record_leaf
-from facekeep.vault.working import EPOCH, MICROSECOND, WorkingState
+from facekeep.vault.working import EPOCH, MICROSECOND
 
 TRAIL_BASE = "trail.base"
 _TEMPLATE_COLUMNS = "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope"
@@ -57,7 +59,7 @@ class ErasedCounts:
     inclusion: Inclusion | None = field(default=None, compare=False, repr=False)
 
 
-class Shredding(WorkingState):
+class Shredding(SealedSettings):
     """Destroying, and what has to be known to decide on it."""
 
     def stored_templates(self) -> tuple[StoredTemplate, ...]:
@@ -89,6 +91,31 @@ class Shredding(WorkingState):
         for rows in self._store.batches("SELECT body FROM trail WHERE seq >= ? ORDER BY seq", seq):
             for (body,) in rows:
                 yield blob(body)
+
+    def trail_between(self, start: int, stop: int) -> tuple[bytes, ...]:
+        """Return the entries of the trail with numbers from `start` to before `stop`, as far as they are kept."""
+        self._require_open()
+        rows = self._store.rows("SELECT body FROM trail WHERE seq >= ? AND seq < ? ORDER BY seq", start, stop)
+        return tuple(blob(body) for (body,) in rows)
+
+    def trail_edge(self, size: int) -> Frontier:
+        """Return the right edge of the tree over the first `size` entries of the trail.
+
+        Raises:
+            ValueError: if entries before that number were deleted up to a later one, or are not written yet.
+        """
+        self._require_open()
+        base = read_trail_base(self.read_setting(TRAIL_BASE), self._keystore.secrets.head_key)
+        if not base.size <= size <= self._trail.size:
+            raise ValueError("the trail has no such edge")
+        edge = base.frontier
+        query = "SELECT body FROM trail WHERE seq >= ? AND seq < ? ORDER BY seq"
+        for rows in self._store.batches(query, base.size, size):
+            for (body,) in rows:
+                edge = edge.append(leaf_hash(blob(body)))
+        if edge.size != size:
+            raise damaged()
+        return edge
 
     @property
     def oldest_entry(self) -> int:
@@ -169,6 +196,7 @@ class Shredding(WorkingState):
             "UPDATE subjects SET epoch = ?, wrapped_key = ? WHERE slot = ?", ((row[2], row[3], row[0]) for row in fresh), len(fresh)
         )
         self._tables.slots["subjects"] = SlotTable({row[0]: record_leaf("subjects", *row) for row in fresh})
+        self._reseal(epoch)
         self._epoch = epoch
 
     def _rekey(self, opened: OpenedSubject) -> None:

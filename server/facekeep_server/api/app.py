@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from facekeep_server.api import device_routes, health_routes, log_routes, people_routes
 from facekeep_server.api.problems import add_handlers, add_problem_schema, to_response
 from facekeep_server.assembly import Server
+from facekeep_server.console import create_console
 from facekeep_server.errors import ServerError
 
 _LOG = logging.getLogger("facekeep_server.api")
@@ -48,6 +49,7 @@ def create_app(server: Server) -> FastAPI:
         health_routes.router,
     ):
         app.include_router(router)
+    app.include_router(create_console(server))
     add_handlers(app)
     app.add_middleware(_Journal, server=server)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
