@@ -19,7 +19,7 @@ STORE = PackStore("/nonexistent/facekeep-test-store")
 ALL = STORE.manifests()
 SIMULATION = {"drawn-detector", "drawn-embedder"}
 # Trained by the project itself; their weights ship.
-OWN = {"facekeep-detector"}
+OWN = {"facekeep-detector", "facekeep-embedder"}
 # Files of ../shared/models that no pack uses.
 UNUSED = {"models/other/landmarks_regression_retail_0009.onnx", "models/other/mediapipe_face_landmark.tflite"}
 
@@ -130,6 +130,9 @@ def test_the_weights_that_ship_are_ours_and_whole() -> None:
         "drawn-detector/onnx/drawn_detector.onnx",
         "drawn-embedder/onnx/drawn_embedder.onnx",
         "facekeep-detector/onnx-fp32/facekeep_detector.onnx",
+        "facekeep-embedder/litert-int8/facekeep_embedder_int8.tflite",
+        "facekeep-embedder/onnx-fp32/facekeep_embedder.onnx",
+        "facekeep-embedder/onnx-int8/facekeep_embedder_int8.onnx",
         "people/people.json",
         "people/people.npz",
     }
