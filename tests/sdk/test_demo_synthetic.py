@@ -260,8 +260,6 @@ def require_a_good_demo(report: DemoReport) -> None:
 @pytest.mark.slow
 def test_the_demo_of_a_fresh_machine(tmp_path: Path) -> None:
     packs = PackStore(tmp_path / "packs")
-    if not (packs.has_installed(PREFERRED_DETECTORS[-1]) and packs.has_installed(PREFERRED_EMBEDDERS[-1])):
-        pytest.skip(f"{PREFERRED_DETECTORS[-1]} and {PREFERRED_EMBEDDERS[-1]} do not ship yet")
     report = run_demo(out=tmp_path / "out", packs=packs)
     assert report.record.models.detector.startswith(f"{PREFERRED_DETECTORS[-1]}/")
     assert report.record.models.embedder.startswith(f"{PREFERRED_EMBEDDERS[-1]}/")
