@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the bare scripts that the benches start
 
-from tests.bench import accuracy, admission, audit, consent, search, server, speed, startup, vault
+from tests.bench import accuracy, admission, audit, consent, models, search, server, speed, startup, vault
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "counts": accuracy.counts,
     "reference": accuracy.reference,
     "accuracy": accuracy.accuracy,
+    "shipped": models.shipped,
     "quality": admission.quality,
     "pad": admission.pad,
     "overhead": speed.overhead,

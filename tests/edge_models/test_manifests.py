@@ -18,6 +18,8 @@ from facekeep_models.catalogue import MANIFESTS, WEIGHTS
 STORE = PackStore("/nonexistent/facekeep-test-store")
 ALL = STORE.manifests()
 SIMULATION = {"drawn-detector", "drawn-embedder"}
+# Trained by the project itself; their weights ship.
+OWN = {"facekeep-detector", "facekeep-embedder"}
 # Files of ../shared/models that no pack uses.
 UNUSED = {"models/other/landmarks_regression_retail_0009.onnx", "models/other/mediapipe_face_landmark.tflite"}
 
@@ -27,7 +29,7 @@ def by_id(manifest: Manifest) -> str:
 
 
 def test_every_pack_is_there() -> None:
-    assert {manifest.id for manifest in ALL} == SIMULATION | {
+    assert {manifest.id for manifest in ALL} == SIMULATION | OWN | {
         "yunet-s",
         "yunet-n",
         "rfb-320",
@@ -71,7 +73,7 @@ def test_policies_on_what_ships() -> None:
         "minifas-v2",
     }
     # Trained on data that is for research only, whatever licence the weights were given.
-    assert not commercial & {"mobilefacenet-foamliu", "minifas-celebaspoof"}
+    assert not commercial & ({"mobilefacenet-foamliu", "minifas-celebaspoof"} | OWN)
     assert {one.id for one in ALL if _passes(LoadPolicy(consented_only=True), one)} == SIMULATION
 
 
@@ -127,10 +129,14 @@ def test_the_weights_that_ship_are_ours_and_whole() -> None:
     assert shipped == {
         "drawn-detector/onnx/drawn_detector.onnx",
         "drawn-embedder/onnx/drawn_embedder.onnx",
+        "facekeep-detector/onnx-fp32/facekeep_detector.onnx",
+        "facekeep-embedder/litert-int8/facekeep_embedder_int8.tflite",
+        "facekeep-embedder/onnx-fp32/facekeep_embedder.onnx",
+        "facekeep-embedder/onnx-int8/facekeep_embedder_int8.onnx",
         "people/people.json",
         "people/people.npz",
     }
-    assert {(check.pack_id, check.state) for check in STORE.verify()} == {("drawn-detector", "ok"), ("drawn-embedder", "ok")}
+    assert {(check.pack_id, check.state) for check in STORE.verify()} == {(pack, "ok") for pack in SIMULATION | OWN}
     assert sum((WEIGHTS / name).stat().st_size for name in shipped) <= 10_000_000
 
 
@@ -143,7 +149,7 @@ def test_manifests_agree_with_their_sources(shared_dir: Path) -> None:
     by_hash = {row["sha256"]: row for row in rows.values()}
     used: set[str] = set()
     for manifest in ALL:
-        for build in manifest.builds if not manifest.is_simulation else ():
+        for build in manifest.builds if manifest.id not in SIMULATION | OWN else ():
             for file in build.files:
                 row = by_hash.get(file.sha256)
                 if row is None:
@@ -169,7 +175,7 @@ def test_every_shared_weight_imports(shared_dir: Path, tmp_path: Path) -> None:
     for path in sorted((shared_dir / "models").rglob("*.*")):
         if f"models/{path.parent.name}/{path.name}" not in UNUSED:
             complete |= set(store.import_file(path).complete)
-    expected = {f"{one.id}/{build.id}" for one in ALL if one.id != "sface" and not one.is_simulation for build in one.builds}
+    expected = {f"{one.id}/{build.id}" for one in ALL if one.id not in {"sface"} | SIMULATION | OWN for build in one.builds}
     assert complete == expected
     assert {check.state for check in store.verify()} == {"ok"}
 

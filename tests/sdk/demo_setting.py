@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -66,3 +68,44 @@ def save_drawings(directory: Path, names: dict[str, tuple[str, int]]) -> Path:
 
 def run_on(directory: Path, out: Path, **options: Any) -> DemoReport:
     return run_demo(out=out, photos=directory, detector=DETECTOR, embedder=EMBEDDER, _are_drawings=True, **options)
+
+
+def stand_ins_only(tmp_path: Path) -> Path:
+    """Return a catalogue with the packs for drawn figures and the manifests of all others, but none of their weights."""
+    shipped, root = _shipped(), tmp_path / "catalogue"
+    (root / "weights").mkdir(parents=True)
+    (root / "manifests").symlink_to(shipped / "manifests")
+    for pack in ("drawn-detector", "drawn-embedder"):
+        (root / "weights" / pack).symlink_to(shipped / "weights" / pack)
+    return root
+
+
+def with_ours(tmp_path: Path) -> Path:
+    """Return a catalogue in which our own packs ship, for research and evaluation only. Their weights are zeros: never loaded."""
+    shipped, root = _shipped(), tmp_path / "with ours"
+    (root / "manifests").mkdir(parents=True)
+    (root / "weights").mkdir()
+    for path in (shipped / "manifests").glob("*.json"):
+        (root / "manifests" / path.name).write_bytes(path.read_bytes())
+    for pack in ("drawn-detector", "drawn-embedder"):
+        (root / "weights" / pack).symlink_to(shipped / "weights" / pack)
+    for ours, like in (("facekeep-detector", "yunet-n"), ("facekeep-embedder", "sface")):
+        manifest = json.loads((shipped / "manifests" / f"{like}.json").read_bytes())
+        build = next(each for each in manifest["builds"] if each["runtime"] == "onnx") | {"id": "onnx"}
+        build["files"] = [file | {"url": None} for file in build["files"][:1]]
+        manifest |= {"id": ours, "permitted_uses": ["research", "evaluation"], "builds": [build]}
+        manifest["licence"] |= {"note": "For research and evaluation only."}
+        manifest["training_data"] = {"description": "Pictures of people who were never asked.", "consented": False}
+        (root / "manifests" / f"{ours}.json").write_text(json.dumps(manifest))
+        weights = root / "weights" / ours / "onnx" / build["files"][0]["name"]
+        weights.parent.mkdir(parents=True)
+        with weights.open("wb") as file:
+            file.truncate(build["files"][0]["bytes"])
+    return root
+
+
+def _shipped() -> Path:
+    spec = importlib.util.find_spec("facekeep_models")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0])

@@ -136,9 +136,11 @@ def test_usage_errors_exit_with_2(shell: Shell) -> None:
 def test_real_packs_are_never_chosen_silently_from_stand_ins(shell: Shell) -> None:
     shell.run("init")
     shell.run("consent", "grant", "alice", *CONSENT)
-    error = shell.json("enrol", "alice", "p1", code=9)["error"]
-    assert error["code"] == "model.not_installed"
-    assert "facekeep models pull" in error["message"]
+    # A policy that none of the packs that ship satisfies: the answer names real packs, and no stand-in steps in.
+    error = shell.json("--commercial-only", "enrol", "alice", "p1", code=9)["error"]
+    assert error["code"] in {"model.not_installed", "model.not_permitted"}
+    assert "facekeep models pull yunet-s" in error["message"]
+    assert "drawn" not in error["message"]
 
 
 def test_stand_ins_and_real_packs_do_not_mix(shell: Shell, shared_dir: Path) -> None:

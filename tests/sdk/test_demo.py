@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekeep.demo import DemoReport, run_demo, shown_progress
@@ -30,7 +30,7 @@ from tests.sdk.demo_setting import Page, page_of
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> DemoReport:
-    return run_demo(out=tmp_path_factory.mktemp("demo") / "out")
+    return run_demo(out=tmp_path_factory.mktemp("demo") / "out", people="drawn")
 
 
 # The drawn demo
@@ -161,6 +161,32 @@ def test_page_explains_the_receipt_and_the_floors(drawn: DemoReport) -> None:
     assert "Whoever withdrew is no longer found." in text
 
 
+def test_page_begins_with_what_happened(drawn: DemoReport) -> None:
+    page = page_of(drawn)
+    strip = page.text.index("What happened"), page.text.index("What was promised")
+    told = page.text[strip[0] : strip[1]]
+    for words in (
+        "Nobody was asked yet",
+        "Ada agrees and is enrolled",
+        "Is this Ada?",
+        "Eve said no and has no template",
+        "Dara agreed to be verified, not to be searched for",
+        "Ada, head cut off",
+        "Cem withdraws: unknown",
+    ):
+        assert words in told
+    assert f"about one stranger in {1 / 0.001:,.0f}" in told
+
+
+def test_the_strip_tells_what_went_wrong(drawn: DemoReport) -> None:
+    wrong = [
+        replace(each, outcome="identified", candidates=(("Ada", 0.9),)) if each.expected is None and each.is_search else each
+        for each in drawn.record.searches
+    ]
+    text = Page(render_page(replace(drawn.record, searches=tuple(wrong)), Path("/somewhere"))).text
+    assert "yet the search named somebody: a false match" in text
+
+
 def test_page_hides_nothing_that_went_wrong(drawn: DemoReport) -> None:
     wrong = [replace(each, is_match=False, score=0.1) if each.is_mated else each for each in drawn.record.comparisons]
     broken = (*drawn.record.promises, Promise("Pigs fly.", False, "They did not."))
@@ -172,6 +198,7 @@ def test_page_hides_nothing_that_went_wrong(drawn: DemoReport) -> None:
     assert not as_json(record)["is_kept"]
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_text_never_becomes_markup(text: str, value: str) -> None:
     # The parser normalises line ends and drops what no document may hold; neither is what this is about.

@@ -21,7 +21,7 @@ from facekeep.demo.report import figures_of
 from facekeep.demo.run import SCRATCH_PREFIX
 from facekeep.errors import AcquisitionError, DemoError, ModelError
 from facekeep.packs import PackStore
-from tests.sdk.demo_setting import Page, page_of, run_on, save_drawings
+from tests.sdk.demo_setting import Page, page_of, run_on, save_drawings, stand_ins_only
 
 HOSTILE = "<script>alert('x')<"
 
@@ -155,7 +155,11 @@ def test_photographs_need_real_models(tmp_path: Path, scratch: Path) -> None:
     (tmp_path / "album").mkdir()
     (tmp_path / "album" / "x_A.jpg").touch()
     with pytest.raises(ModelError, match="facekeep models pull") as caught:
-        run_demo(out=tmp_path / "out", photos=tmp_path / "album", packs=PackStore(tmp_path / "packs"))
+        run_demo(
+            out=tmp_path / "out",
+            photos=tmp_path / "album",
+            packs=PackStore(tmp_path / "packs", catalogue=[stand_ins_only(tmp_path)]),
+        )
     assert caught.value.code == "model.not_installed"
     assert not (tmp_path / "out").exists()
     assert not list(scratch.iterdir())
@@ -256,7 +260,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, scratch: Path, step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_demo(out=tmp_path / "out", progress=interrupt)
+        run_demo(out=tmp_path / "out", people="drawn", progress=interrupt)
     assert not list(scratch.iterdir())
     assert not (tmp_path / "out").exists()
 
@@ -267,14 +271,14 @@ def test_an_interrupt_keeps_the_page_of_an_earlier_demo(tmp_path: Path, scratch:
 
     OutputDirectory(tmp_path / "out").write("index.html", b"earlier")
     with pytest.raises(KeyboardInterrupt):
-        run_demo(out=tmp_path / "out", progress=interrupt)
+        run_demo(out=tmp_path / "out", people="drawn", progress=interrupt)
     assert (tmp_path / "out" / "index.html").read_bytes() == b"earlier"
 
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     script = (
         "from pathlib import Path; from facekeep.demo import run_demo\n"
-        f"run_demo(out=Path({str(tmp_path / 'out')!r}), progress=lambda done, total, what: print(what, flush=True))"
+        f"run_demo(out=Path({str(tmp_path / 'out')!r}), people='drawn', progress=lambda done, total, what: print(what, flush=True))"
     )
     (tmp_path / "scratch").mkdir()
     environment = os.environ | {"TMPDIR": str(tmp_path / "scratch")}

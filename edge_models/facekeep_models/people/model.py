@@ -21,7 +21,7 @@ from facekeep_models.people.geometry import CANVAS_PX, FIELD_NODES, FIELD_STEP_P
 FORMAT: Final = 1
 FILE: Final = WEIGHTS / "people" / "people.npz"
 CARD: Final = WEIGHTS / "people" / "people.json"
-SHA256: Final = "ad02ef81c54494345a175c11d7898a2f723eebb6d815646105f4e4d40fb096a8"
+SHA256: Final = "3b5a16709d5c285220c2379c63d42d2f1ba71414b9c08a7a3155b5ed1f9c9ce3"
 LARGEST_BYTES: Final = 4 * 1024 * 1024
 # Unpacked, nothing that ships has more: a small file that unfolds into gigabytes is refused before it does.
 _LARGEST_UNPACKED_BYTES: Final = 32 * 1024 * 1024
@@ -162,7 +162,7 @@ def parse_model(data: bytes) -> PeopleModel:
             arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
     except ModelError:
         raise
-    # What zipfile, zlib and numpy raise on damaged bytes is no closed list: KeyError and NotImplementedError among it.
+    # What zipfile, lzma and numpy raise on damaged bytes is no closed list: KeyError and NotImplementedError among it.
     except Exception as error:
         raise _invalid(f"it cannot be unpacked ({type(error).__name__})") from error
     version = arrays.get("format")
@@ -211,12 +211,12 @@ def model_to_bytes(model: PeopleModel) -> bytes:
         else:
             arrays[field.name] = array
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
             part = io.BytesIO()
             np.lib.format.write_array(part, np.asarray(array, order="C"), allow_pickle=False)
             # A fixed date: the bytes do not depend on the day.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (2026, 1, 1, 0, 0, 0)), part.getvalue(), zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (2026, 1, 1, 0, 0, 0)), part.getvalue(), zipfile.ZIP_LZMA)
     return stream.getvalue()
 
 

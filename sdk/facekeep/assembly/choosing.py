@@ -15,9 +15,10 @@ from facekeep.biometric import Detection, Frame
 from facekeep.errors import ModelError
 from facekeep.packs import Build, LoadPolicy, Manifest, PackStore, choose_build, split_name
 
-# Best first. Stand-ins for simulation are never on these lists: nobody gets them without naming them.
-PREFERRED_DETECTORS: Final = ("yunet-s", "yunet-n")
-PREFERRED_EMBEDDERS: Final = ("reid-retail-0095", "mobilefacenet-foamliu", "sface")
+# Best first. Ours come last: they ship, so that a fresh device works, and whoever brings in a larger pack wants that one. Stand-ins
+# for simulation are never on these lists: nobody gets them without naming them.
+PREFERRED_DETECTORS: Final = ("yunet-s", "yunet-n", "facekeep-detector")
+PREFERRED_EMBEDDERS: Final = ("reid-retail-0095", "mobilefacenet-foamliu", "sface", "facekeep-embedder")
 _MEASURED_RUNS: Final = 7
 _COMPARED_AT: Final = 1e-3
 
@@ -52,7 +53,7 @@ def _require_one_world(store: PackStore, names: Sequence[str]) -> None:
 def _best_installed(store: PackStore, preferred: Sequence[str], policy: LoadPolicy, task: str) -> str:
     refusals: list[ModelError] = []
     for pack_id in preferred:
-        if not store.installed(pack_id):
+        if not store.has_installed(pack_id):
             continue
         try:
             policy.require(store.manifest(pack_id))
@@ -60,13 +61,22 @@ def _best_installed(store: PackStore, preferred: Sequence[str], policy: LoadPoli
             refusals.append(refusal)
             continue
         return pack_id
+    commands = " or ".join(f"`facekeep models pull {pack_id}`" for pack_id in preferred if _is_obtainable(store, pack_id, policy))
     if refusals:
-        raise refusals[0]
-    commands = " or ".join(f"`facekeep models pull {pack_id}`" for pack_id in preferred)
-    raise ModelError(
-        "model.not_installed",
-        f"No pack for {task} is installed. Run {commands}, or bring a file in with `facekeep models import FILE`.",
-    )
+        help_ = f"Run {commands}." if commands else f"No pack for {task} that is known here is permitted: bring in one of your own."
+        raise ModelError(refusals[0].code, f"{refusals[0].args[0]} {help_}")
+    run = f"Run {commands}, or bring" if commands else "Bring"
+    raise ModelError("model.not_installed", f"No pack for {task} is installed. {run} a file in with `facekeep models import FILE`.")
+
+
+def _is_obtainable(store: PackStore, pack_id: str, policy: LoadPolicy) -> bool:
+    """Whether a pack can be pulled and the policy would then let it be loaded."""
+    try:
+        manifest = store.manifest(pack_id)
+        policy.require(manifest)
+    except ModelError:
+        return False
+    return any(build.can_be_pulled for build in manifest.builds)
 
 
 def _with_build(loader: Loader, name: str, task: str) -> str:

@@ -171,7 +171,8 @@ def selftest(
 
 def demo(
     context: typer.Context,
-    photos: Annotated[Path | None, typer.Option(help="Folder of photographs; drawn people if left out.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="Folder of photographs; people who do not exist if left out.")] = None,
+    people: Annotated[str | None, typer.Option(help="Without photographs: synthetic (for real models) or drawn.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page; must be empty or one of ours.")] = Path("facekeep-demo"),
     detector: DetectorOption = None,
     embedder: EmbedderOption = None,
@@ -179,13 +180,19 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Run the main job, consent, enrol, verify, identify, withdraw, proof, and draw what happened."""
-    from facekeep.demo import run_demo, shown_progress
+    from facekeep.demo import CASTS, run_demo, shown_progress
 
+    cast = next((each for each in CASTS if each == people), None)
+    if people is not None and cast is None:
+        raise typer.BadParameter(f"People are {' or '.join(CASTS)}.", param_hint="--people")
+    if cast is not None and photos is not None:
+        raise typer.BadParameter("Name --photos or --people, not both.", param_hint="--people")
     options = options_of(context)
     with nullcontext() if as_json else shown_progress() as progress:
         report = run_demo(
             out=out,
             photos=photos,
+            people=cast,
             packs=options.pack_store(),
             detector=detector,
             embedder=embedder,

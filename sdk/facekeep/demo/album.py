@@ -9,15 +9,19 @@ from typing import Literal
 
 from facekeep.biometric import Frame
 
-Kind = Literal["photos", "drawn"]
+Kind = Literal["photos", "synthetic", "drawn"]
 
 
 class Role(StrEnum):
-    """What a person agrees to in the demo, so that the difference a consent makes can be seen."""
+    """What a person agrees to in the demo, so that the difference a consent makes can be seen.
+
+    Who is not enrolled was asked and said no; a stranger was never asked, and is only seen by the camera.
+    """
 
     EVERYTHING = "everything"
     VERIFICATION_ONLY = "verification only"
     NOT_ENROLLED = "not enrolled"
+    STRANGER = "stranger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,12 @@ class Album:
     """Everything that is shown to the device.
 
     Attributes:
-        kind: "photos" of a folder, or "drawn" figures.
+        kind: "photos" of a folder, "synthetic" people who do not exist, or "drawn" figures.
         origin: where the pictures come from, in words.
         people: by label.
         others: pictures without a person's name.
         remarks: what was left out or renamed, one sentence each.
+        portraits: real people among synthetic ones, and where their pictures come from, one line each.
     """
 
     kind: Kind
@@ -88,6 +93,7 @@ class Album:
     people: tuple[Person, ...]
     others: tuple[Picture, ...] = ()
     remarks: tuple[str, ...] = ()
+    portraits: tuple[str, ...] = ()
 
 
 def cast_roles(people: tuple[Person, ...]) -> tuple[Person, ...]:

@@ -48,10 +48,12 @@ def try_without_consent(stage: Stage, album: Album) -> tuple[Refusal, ...]:
 
 
 def ask_everyone(stage: Stage, album: Album) -> tuple[dict[str, ConsentGrant], tuple[Grant, ...]]:
-    """Return the grants by subject; those who are not enrolled are asked too, and say no."""
+    """Return the grants by subject; those who are not enrolled are asked too, and say no. Nobody speaks for a stranger."""
     grants: dict[str, ConsentGrant] = {}
     recorded: list[Grant] = []
     for person in album.people:
+        if person.role is Role.STRANGER:
+            continue
         purposes = PURPOSES.get(person.role)
         if purposes is None:
             stage.device.consents.refuse(person.label, purposes=PURPOSES[Role.EVERYTHING], notice=NOTICE)

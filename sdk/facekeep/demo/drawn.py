@@ -1,4 +1,4 @@
-"""Drawn people in front of the camera, for a machine that has no photographs and no network: nobody's faces."""
+"""Drawn figures in front of the camera, with stand-in models: fast, nobody's faces, and none that a real model would see."""
 
 from __future__ import annotations
 

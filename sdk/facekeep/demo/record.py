@@ -250,6 +250,7 @@ class Record:
     kind: Kind
     origin: str
     remarks: tuple[str, ...]
+    portraits: tuple[str, ...]
     started_at: datetime
     seconds: float
     notice: str
@@ -258,6 +259,7 @@ class Record:
     refusals: tuple[Refusal, ...]
     grants: tuple[Grant, ...]
     declined: tuple[str, ...]
+    strangers: tuple[str, ...]
     enrolments: tuple[EnrolmentOutcome, ...]
     comparisons: tuple[Comparison, ...]
     searches: tuple[Search, ...]

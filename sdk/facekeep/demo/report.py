@@ -79,6 +79,9 @@ class DemoReport:
             lines.append(f"Pictures refused: {figures.refused}.")
         if record.kind == "drawn":
             lines.append("These are drawn figures and stand-in models: they recognise no real face.")
+        if record.kind == "synthetic":
+            lines.append("These people do not exist. Error rates of real people are those of the packs, not these counts.")
+        lines += record.remarks
         lines += [f"{'kept  ' if promise.is_kept else 'BROKEN'}  {promise.text} {promise.seen}" for promise in record.promises]
         return "\n".join([*lines, f"Page: {self.page}"])
 
@@ -115,6 +118,7 @@ def as_json(record: Record) -> dict[str, Any]:
         "kind": record.kind,
         "origin": record.origin,
         "remarks": list(record.remarks),
+        "portraits": list(record.portraits),
         "started_at": to_rfc3339(record.started_at),
         "seconds": round(record.seconds, 3),
         "is_kept": record.is_kept,
@@ -140,6 +144,7 @@ def as_json(record: Record) -> dict[str, Any]:
             for grant in record.grants
         ],
         "declined": list(record.declined),
+        "strangers": list(record.strangers),
         "not_enrolled": [{"subject": subject, "code": code} for subject, code in record.not_enrolled],
         "enrolments": [asdict(enrolment) for enrolment in record.enrolments],
         "comparisons": [asdict(comparison) | {"is_right": comparison.is_right} for comparison in record.comparisons],

@@ -20,18 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from facekeep.assembly import PREFERRED_DETECTORS, PREFERRED_EMBEDDERS, Inference, ModelChoice, choose_models
-from facekeep.biometric import Frame
+from facekeep.assembly import ModelChoice
 from facekeep.calibration import operating_point_for
-from facekeep.capture import as_frame
 from facekeep.clock import Clock, SystemClock
 from facekeep.demo.album import Album, Limits, Person, Role
 from facekeep.demo.consenting import NOTICE, ask_everyone, try_with_wrong_consent, try_without_consent, withdraw
-from facekeep.demo.drawn import DETECTOR, EMBEDDER, drawn_album
+from facekeep.demo.material import Asked, Cast, commands_for_real_ones, gather
 from facekeep.demo.meter import Meter
 from facekeep.demo.output import OutputDirectory
 from facekeep.demo.page import render_page
-from facekeep.demo.photos import read_album
 from facekeep.demo.proving import back_up, prove, weigh
 from facekeep.demo.recognising import Enrolled, Recognised, enrol_everyone, gallery_of, identify, recognise_everyone
 from facekeep.demo.record import ModelsUsed, Promise, Record
@@ -39,10 +36,9 @@ from facekeep.demo.report import DemoReport, to_json
 from facekeep.demo.residue import Needles
 from facekeep.demo.stage import Stage, Stopwatch, require_pillow
 from facekeep.device import Device
-from facekeep.errors import ModelError
 from facekeep.flows.context import Settings
 from facekeep.keys import KeyFile
-from facekeep.packs import LoadPolicy, PackStore, fix_command, split_name
+from facekeep.packs import LoadPolicy, PackStore, split_name
 
 # Called with steps done, steps in all, and what comes next.
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -89,6 +85,7 @@ def run_demo(
     *,
     out: Path,
     photos: Path | None = None,
+    people: Cast | None = None,
     packs: PackStore | None = None,
     detector: str | None = None,
     embedder: str | None = None,
@@ -99,13 +96,15 @@ def run_demo(
     progress: Progress | None = None,
     _are_drawings: bool = False,
 ) -> DemoReport:
-    """Run the main job on photographs or on drawn people, write the page and the report, and say what happened.
+    """Run the main job on photographs, synthetic people or drawn figures, write the page and the report, and say what happened.
 
     Args:
         out: directory for index.html and report.json; made for its owner only, refused if it holds something else.
-        photos: folder of labelled photographs (`facekeep.demo.photos.LAYOUTS`); left out: drawn people, with stand-in models.
+        photos: folder of labelled photographs (`facekeep.demo.photos.LAYOUTS`); left out: people who do not exist.
+        people: who is in front of the camera without photographs: "synthetic" people, for models of real faces, or "drawn"
+            figures, with stand-in models; left out: synthetic where such models are here and the policy allows, else drawn.
         packs: where model packs lie; left out: only what ships with Facekeep.
-        detector: "pack" or "pack/build"; left out: the best installed, or the stand-in for drawn people.
+        detector: "pack" or "pack/build"; left out: the best installed, or the stand-in for drawn figures.
         embedder: likewise.
         pads: packs for presentation attack detection.
         settings: of the device.
@@ -115,11 +114,14 @@ def run_demo(
         _are_drawings: for the tests of the demo: `photos` holds drawn figures.
 
     Raises:
-        ModelError: "model.not_installed" with the commands that help, if photographs are given and no real pack is here;
-            "model.wrong_task" if they are given with a pack that knows drawn figures only.
+        ValueError: if both photographs and people are named.
+        ModelError: "model.not_installed" with the commands that help, if a pack for real faces is needed and none is here;
+            "model.wrong_task" for real faces with a pack that knows drawn figures only; "model.not_permitted".
         AcquisitionError: "acquisition.unreadable", "acquisition.no_decoder". DemoError: "demo.no_people" if the
             folder names nobody, "demo.refused_directory" for the output directory.
     """
+    if photos is not None and people is not None:
+        raise ValueError("a demo shows photographs or people who do not exist, not both")
     # 0 prepare
     require_pillow()
     watch, clock = Stopwatch(), SystemClock()
@@ -127,15 +129,8 @@ def run_demo(
     # Deleted whatever happens: an interrupt leaves no vault behind.
     with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX) as scratch:
         store = packs or PackStore(Path(scratch) / "packs")
-        if photos is None:
-            album = drawn_album(clock)
-            asked = ModelChoice(detector or DETECTOR, embedder or EMBEDDER, tuple(pads))
-        else:
-            if not _are_drawings:
-                _require_real(store, (detector, embedder, *pads))
-            album = read_album(photos.expanduser(), _reader(clock, settings), limits or Limits())
-            asked = ModelChoice(detector, embedder, tuple(pads))
-        choice = choose_models(store, asked, policy=policy, inference=Inference(settings.threads, settings.providers))
+        asked = Asked(photos, people, ModelChoice(detector, embedder, tuple(pads)), _are_drawings)
+        album, choice = gather(asked, store=store, policy=policy, settings=settings, limits=limits or Limits(), clock=clock)
         output, tick = OutputDirectory(out), _Ticker(progress, album)
         try:
             record = _perform(_Plan(store, choice, policy, settings, clock, album, Path(scratch)), tick)
@@ -199,6 +194,7 @@ def _perform(plan: _Plan, tick: _Ticker) -> Record:
         kind=album.kind,
         origin=album.origin,
         remarks=album.remarks,
+        portraits=album.portraits,
         started_at=started,
         seconds=0.0,
         notice=NOTICE.text,
@@ -207,6 +203,7 @@ def _perform(plan: _Plan, tick: _Ticker) -> Record:
         refusals=tuple(refusals),
         grants=recorded,
         declined=tuple(person.label for person in album.people if person.role is Role.NOT_ENROLLED),
+        strangers=tuple(person.label for person in album.people if person.role is Role.STRANGER),
         enrolments=tuple(enrolled.attempts),
         comparisons=tuple(recognised.comparisons),
         searches=searches,
@@ -216,17 +213,6 @@ def _perform(plan: _Plan, tick: _Ticker) -> Record:
         stage_seconds=tuple((stage_name, tuple(times)) for stage_name, times in stage.meter.seconds.items()),
         calls=stage.meter.reading,
     )
-
-
-def _require_real(store: PackStore, asked: Sequence[str | None]) -> None:
-    """Return if no pack that was asked for is a stand-in; what the device chooses by itself never is."""
-    for name in asked:
-        if name is not None and store.manifest(split_name(name)[0]).is_simulation:
-            raise ModelError(
-                "model.wrong_task",
-                f"{name} knows drawn figures only: it recognises no face on a photograph. Name packs for real faces, or none and "
-                "the best installed are used.",
-            )
 
 
 def _leaver(album: Album, enrolled: Enrolled) -> Person:
@@ -254,29 +240,10 @@ def _models_used(plan: _Plan, meter: Meter) -> ModelsUsed:
         pads=plan.choice.pads,
         titles=tuple((manifest.id, manifest.title) for manifest in manifests),
         are_stand_ins=any(manifest.is_simulation for manifest in manifests),
-        real_ones=_commands_for_real_ones(plan.store),
+        real_ones=commands_for_real_ones(plan.store),
         contract_id=loaded.contract_id if loaded else "",
         point=operating_point_for(loaded.operating_points, plan.settings.target_fmr) if loaded else None,
     )
-
-
-def _commands_for_real_ones(store: PackStore) -> tuple[str, ...]:
-    """Return the commands that fetch a detector and an embedder the device would choose, where they can be pulled."""
-    commands = []
-    for preferred in (PREFERRED_DETECTORS, PREFERRED_EMBEDDERS):
-        manifests = sorted((each for each in store.manifests() if each.id in preferred), key=lambda each: preferred.index(each.id))
-        builds = [(manifest, build) for manifest in manifests for build in manifest.builds]
-        # ONNX Runtime is in the base; an embedder without an operating point decides nothing.
-        usable = [
-            each for each in builds if each[1].runtime == "onnx" and (each[0].task != "embedding" or each[1].operating_points)
-        ]
-        usable.sort(key=lambda each: not each[1].can_be_pulled)
-        commands += [fix_command(manifest, build) for manifest, build in usable[:1]]
-    return (*commands, "facekeep demo --photos DIR")
-
-
-def _reader(clock: Clock, settings: Settings) -> Callable[[Path], Frame]:
-    return lambda path: as_frame(path, clock, max_pixels=settings.max_pixels)
 
 
 class _Ticker:

@@ -108,6 +108,14 @@ class PackStore:
         """
         return tuple(build for build in self.manifest(pack_id).builds if self._locate(pack_id, build) is not None)
 
+    def has_installed(self, pack_id: str) -> bool:
+        """Whether a build of this pack is here; no for a pack that nobody knows.
+
+        Raises:
+            ModelError: "model.invalid_manifest" or "model.io".
+        """
+        return self._manifest_path(pack_id) is not None and bool(self.installed(pack_id))
+
     def read_files(self, pack_id: str, build_id: str) -> dict[str, bytes]:
         """Return the files of a build, each with the size and SHA-256 that its manifest pins. Checked on every call.
 

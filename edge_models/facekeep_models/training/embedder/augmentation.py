@@ -39,13 +39,18 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     batch = _moved(pixels.permute(0, 3, 1, 2).float(), uniform)
     batch = _darkened(batch, uniform, some)
     grey = batch.mean(dim=1, keepdim=True).expand_as(batch)
-    chosen = some(0.15)
-    batch = chosen * grey + (1 - chosen) * batch
+    batch = torch.lerp(batch, grey, some(0.15))
     batch = _coarsened(batch, some)
-    strength = uniform(0, 1, 1, 1, 1).square() * 25 * some(0.5)
-    noise = torch.randn(batch.shape, generator=generator, device=batch.device)
-    batch = _covered(batch + noise * strength, uniform, some)
-    return batch.clamp(0, 255)
+    rows = _rows(some(0.5))
+    noise = torch.randn(batch[rows].shape, generator=generator, device=batch.device)
+    batch[rows] += noise * uniform(0, 1, 1, 1, 1)[rows].square() * 25
+    batch = _covered(batch, uniform, some)
+    return batch.clamp_(0, 255)
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    """Return the places of the pictures that were chosen: what is costly is done to them alone."""
+    return chosen.flatten().nonzero().flatten()
 
 
 def _moved(batch: Tensor, uniform: Draw) -> Tensor:
@@ -66,20 +71,17 @@ def _darkened(batch: Tensor, uniform: Draw, some: Draw) -> Tensor:
     dim = 1 - some(0.12) * uniform(0.3, 0.8, 1, 1, 1)
     # Light from one side.
     ramp = torch.linspace(-1, 1, batch.shape[-1], device=batch.device).view(1, 1, 1, -1) * uniform(-0.35, 0.35, 1, 1, 1)
-    return (batch.clamp(0, 255) / 255).pow(gamma) * 255 * gain * dim * (1 + ramp * some(0.4))
+    return (batch.clamp(0, 255) / 255).pow(gamma) * (255 * gain * dim * (1 + ramp * some(0.4)))
 
 
 def _coarsened(batch: Tensor, some: Draw) -> Tensor:
     for size, share in ((28, 0.05), (40, 0.10), (64, 0.12)):
-        small = functional.interpolate(batch, size=(size, size), mode="area")
-        chosen = some(share)
-        batch = (
-            chosen * functional.interpolate(small, size=batch.shape[-2:], mode="bilinear", align_corners=False)
-            + (1 - chosen) * batch
-        )
-    blurred = functional.avg_pool2d(functional.pad(batch, (2, 2, 2, 2), mode="replicate"), 5, 1)
-    chosen = some(0.12)
-    return chosen * blurred + (1 - chosen) * batch
+        rows = _rows(some(share))
+        small = functional.interpolate(batch[rows], size=(size, size), mode="area")
+        batch[rows] = functional.interpolate(small, size=batch.shape[-2:], mode="bilinear", align_corners=False)
+    rows = _rows(some(0.12))
+    batch[rows] = functional.avg_pool2d(functional.pad(batch[rows], (2, 2, 2, 2), mode="replicate"), 5, 1)
+    return batch
 
 
 def _covered(batch: Tensor, uniform: Draw, some: Draw) -> Tensor:

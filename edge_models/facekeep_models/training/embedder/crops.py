@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.alignment import similarity_to_template
-from facekeep.assembly import ModelChoice, load_models
+from facekeep.assembly import LoadedModels, ModelChoice, load_models
 from facekeep.biometric import Detection, Frame
 from facekeep.capture import as_frame
 from facekeep.clock import SystemClock
@@ -36,12 +36,24 @@ class Crops:
         teacher: (N, 256) float32 unit vectors, the mean of the teacher's answers to the crop and to its mirror image.
         person: (N,) int32, -1 where nobody said who it is.
         held_out: (N,) bool, people kept for validation and operating points; never trained on.
+        invented: (N,) bool, faces of nobody made by `with_invented`.
     """
 
     pixels: NDArray[np.uint8]
     teacher: NDArray[np.float32]
     person: NDArray[np.int32]
     held_out: NDArray[np.bool_]
+    invented: NDArray[np.bool_]
+
+
+def open_teacher(packs: Path) -> LoadedModels:
+    """Return yunet-s and reid-retail-0095 from a pack store.
+
+    Raises:
+        ModelError: "model.not_installed" if one of them is not there.
+    """
+    choice = ModelChoice("yunet-s/onnx-dynamic", "reid-retail-0095/onnx-fp32")
+    return load_models(PackStore(packs), choice, policy=LoadPolicy())
 
 
 def prepare_crops(
@@ -62,9 +74,7 @@ def prepare_crops(
     wanted = {"held_out_people": held_out_people, "seed": seed, "limit": limit, "version": 1}
     if not marker.exists() or json.loads(marker.read_text()) != wanted:
         work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        models = load_models(
-            PackStore(packs), ModelChoice("yunet-s/onnx-dynamic", "reid-retail-0095/onnx-fp32"), policy=LoadPolicy()
-        )
+        models = open_teacher(packs)
         found = list(_gather(data, models.detector.detect, limit, say))
         pixels = np.stack([crop for crop, _ in found])
         names = sorted({name for _, name in found if name})
@@ -77,11 +87,8 @@ def prepare_crops(
         for name, array in (("pixels", pixels), ("teacher", teacher), ("person", person), ("held_out", np.isin(person, held))):
             np.save(work / f"{name}.npy", array)
         marker.write_text(json.dumps(wanted))
-    arrays = [
-        np.load(work / f"{name}.npy", mmap_mode="r" if name == "pixels" else None)
-        for name in ("pixels", "teacher", "person", "held_out")
-    ]
-    return Crops(*arrays)
+    pixels, teacher, person, held_out = (np.load(work / f"{name}.npy") for name in ("pixels", "teacher", "person", "held_out"))
+    return Crops(pixels, teacher, person, held_out, np.zeros(len(person), np.bool_))
 
 
 def _ask(embedder: Embedder, pixels: NDArray[np.uint8], at: int, total: int, say: Callable[[str], None]) -> NDArray[np.float32]:

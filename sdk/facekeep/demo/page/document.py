@@ -51,6 +51,7 @@ def render_page(record: Record, where: Path) -> str:
             tag("code", "report.json"),
             " beside this file.",
         ),
+        class_=record.kind,
     )
     head = tag(
         "head",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from facekeep.demo.page.markup import Child, Markup, join, paragraph, tag
+from facekeep.demo.page.story import story
 from facekeep.demo.record import Record
 from facekeep.demo.report import Figures, figures_of
-from facekeep.demo.words import counted, people
+from facekeep.demo.words import counted, listed, people
+
+_MOST_NAMED: Final = 2
 
 
 def opening(record: Record, where: Path) -> Markup:
@@ -20,6 +24,8 @@ def opening(record: Record, where: Path) -> Markup:
         paragraph(_recognition(figures), class_="lead"),
         paragraph(_origin(record), class_="small"),
         _stand_ins(record) if record.models.are_stand_ins else None,
+        story(record),
+        _synthetic(record) if record.kind == "synthetic" else None,
         _tiles(record, figures),
         _promises(record),
         _pictures(record, where),
@@ -82,6 +88,34 @@ def _stand_ins(record: Record) -> Markup:
     )
 
 
+def _synthetic(record: Record) -> Markup:
+    invented = [grant.subject for grant in record.grants] + list(record.declined)
+    return tag(
+        "aside",
+        tag("h2", f"{listed(invented)} do not exist"),
+        paragraph(
+            "Their faces are drawn from the statistics of thousands of press pictures (LFW). Those pictured were never asked, "
+            "so these people are for research and evaluation only. Names, room and camera are invented.",
+        ),
+        paragraph(
+            "They are easier than photographs, and were chosen to be unlike each other: the counts say that the parts fit, not how "
+            "often a model errs. Models, threshold and refusals are those of a device.",
+        ),
+        _portraits(record),
+        paragraph("With your own photographs: ", tag("code", "facekeep demo --photos DIR")),
+        class_="note",
+    )
+
+
+def _portraits(record: Record) -> Markup | None:
+    if not record.portraits:
+        return None
+    return paragraph(
+        f"Real, on the other hand: {'; '.join(record.portraits)}. Found on this machine and used here only, as strangers whom a "
+        "search must not find. Nobody enrols them."
+    )
+
+
 def _tiles(record: Record, figures: Figures) -> Markup:
     tiles = [
         _failures_to_enrol(record),
@@ -89,7 +123,7 @@ def _tiles(record: Record, figures: Figures) -> Markup:
         _tile("Verification, non-mated", figures.non_mated, "rejected against other people"),
         _tile("Searches, enrolled", figures.mated_searches, "found the right person"),
         _tile("Searches, not enrolled", figures.non_mated_searches, "answered “unknown”"),
-        _tile("Faces counted", figures.counted, "pictures with the right count"),
+        _tile("Faces counted", figures.counted, _miscounted(record) or "pictures with the right count"),
     ]
     return tag("ul", *(tile for tile in tiles if tile is not None), class_="tiles")
 
@@ -104,6 +138,11 @@ def _failures_to_enrol(record: Record) -> Markup | None:
         tag("span", tag("b", len(record.not_enrolled)), " of ", len(record.grants), class_="figure short"),
         tag("span", reasons, class_="small"),
     )
+
+
+def _miscounted(record: Record) -> str | None:
+    wrong = [each.name for each in record.snapshots if each.size_px and each.faces not in (None, len(each.detections))]
+    return f"right but for {listed([f'“{name}”' for name in wrong])}" if 0 < len(wrong) <= _MOST_NAMED else None
 
 
 def _tile(title: str, figure: tuple[int, int], words: str) -> Markup | None:
@@ -132,7 +171,7 @@ def _promises(record: Record) -> Markup:
 
 
 def _pictures(record: Record, where: Path) -> Child:
-    if record.kind == "drawn":
+    if record.kind != "photos":
         return None
     return tag(
         "aside",

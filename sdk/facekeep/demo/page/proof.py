@@ -65,7 +65,7 @@ def proof_step(record: Record) -> Markup:
 
 def cost_step(record: Record) -> Markup:
     """Return the timing: stages, and whole calls."""
-    names = _STAGES | ({"capture": "draw a picture"} if record.kind == "drawn" else {})
+    names = _STAGES | ({"capture": "draw a picture"} if record.kind != "photos" else {})
     stages: list[tuple[Child, ...]] = [_timing(names.get(name, name), times) for name, times in record.stage_seconds]
     calls: list[tuple[Child, ...]] = [
         _timing("device.enrol", [each.seconds for each in record.enrolments]),

@@ -1,0 +1,175 @@
+"""Training that can be stopped at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facekeep_models.training.detector.appearance import disturb
+from facekeep_models.training.detector.loss import detection_loss
+from facekeep_models.training.detector.mosaic import Pool, draw_mosaic, pool_of
+from facekeep_models.training.detector.network import Detector
+from facekeep_models.training.detector.optimiser import Muon
+from facekeep_models.training.detector.pictures import Pictures
+from facekeep_models.training.detector.targets import Targets, targets_of
+from facekeep_models.training.detector.validation import compare, held_out_cases, open_network
+
+Point = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        steps: batches in all.
+        sizes: (side in pixels, pictures a batch); each step takes one of them by chance.
+        matrix_rate: highest rate of Muon; a warm-up, then a cosine down to a hundredth.
+        other_rate: the same of Adam, for what is no matrix.
+        share: of both rates that is reached; less than 1 for a further stage.
+        warm_up: steps of it.
+        decay: weight decay.
+        landmark_weight: of the landmarks in the loss.
+        averaging: decay of the moving average of weights a step; the average is what is kept.
+        seed: of weights, mosaics and their disturbance.
+        check_steps: figures on held-out pictures, and a point of the curves, every so many steps.
+        check_pictures: how many of them.
+        save_seconds: a checkpoint at least this often.
+    """
+
+    steps: int = 8000
+    sizes: tuple[tuple[int, int], ...] = ((256, 24), (320, 16), (448, 8))
+    matrix_rate: float = 0.05
+    other_rate: float = 4e-3
+    share: float = 1.0
+    warm_up: int = 300
+    decay: float = 0.01
+    landmark_weight: float = 8.0
+    averaging: float = 0.9985
+    seed: int = 1
+    check_steps: int = 500
+    check_pictures: int = 600
+    save_seconds: float = 300.0
+
+
+def train(
+    pictures: Pictures,
+    schedule: Schedule,
+    work: Path,
+    *,
+    say: Callable[[str], None],
+    start: Mapping[str, Tensor] | None = None,
+) -> tuple[Detector, list[Point]]:
+    """Return the averaged network and the points of its curves, going on from `work`/checkpoint.pt where there is one.
+
+    Args:
+        pictures: what mosaics are made of.
+        schedule: how long and how fast.
+        work: folder for the checkpoint.
+        say: progress, one line at a time.
+        start: weights to begin with, those of an earlier stage; random ones unless told.
+
+    Raises:
+        ValueError: if the checkpoint belongs to another schedule.
+    """
+    torch.manual_seed(schedule.seed)
+    network = Detector().to(memory_format=torch.channels_last)
+    if start is not None:
+        network.load_state_dict(start)
+    average = copy.deepcopy(network).requires_grad_(requires_grad=False)
+    optimiser = Muon(network.parameters(), matrix_rate=schedule.matrix_rate, other_rate=schedule.other_rate, decay=schedule.decay)
+    pool, cases = pool_of(pictures, held_out=False), held_out_cases(pictures, schedule.check_pictures)
+    checkpoint, step, history = work / "checkpoint.pt", 0, []
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        if saved["schedule"] != _plain(schedule):
+            raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
+        network.load_state_dict(saved["network"])
+        average.load_state_dict(saved["average"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, history = saved["step"], saved["history"]
+        say(f"going on at step {step} of {schedule.steps}")
+
+    def save() -> None:
+        state = {"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
+        fresh = checkpoint.with_suffix(".new")
+        torch.save(state | {"step": step, "history": history, "schedule": _plain(schedule)}, fresh)
+        fresh.replace(checkpoint)
+
+    first, begun = step, time.monotonic()
+    saved_at, recent = begun, np.zeros(5)
+    network.train()
+    while step < schedule.steps:
+        pixels, targets = draw_batch(pool, schedule, step)
+        optimiser.set_rate(schedule.share * _share(step, schedule))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = network.features(pixels)
+        # Places in full precision: eight bits of a landmark would be felt.
+        answers = network.answers([each.float() for each in features])
+        loss, parts = detection_loss(answers, targets, landmark_weight=schedule.landmark_weight)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimiser.step()
+        _move_average(average, network, min(schedule.averaging, (1 + step) / (10 + step)))
+        step += 1
+        recent = 0.98 * recent + 0.02 * np.array([loss.item(), *parts.values()])
+        if step % 100 == 0:
+            pace = (time.monotonic() - begun) / (step - first)
+            left = pace * (schedule.steps - step) / 60
+            values = ", ".join(f"{name} {value:.3f}" for name, value in zip(("loss", *parts), recent, strict=True))
+            say(f"step {step}/{schedule.steps} {values}; {pace:.2f} s a step, {left:.0f} min left")
+        if step % schedule.check_steps == 0 or step == schedule.steps:
+            figures = compare(cases, open_network(average, confidence=0.5).detect, least_px=16)
+            point = {"step": float(step), "loss": float(loss.item())} | parts
+            history.append(point | {name: float(value) for name, value in asdict(figures).items()})
+            say(
+                f"check at {step}: recall {100 * figures.recall:.2f} % of {figures.faces} held-out faces, {figures.extra} extra on "
+                f"{figures.pictures} pictures, landmarks {100 * figures.landmark_error:.2f} % of the eyes' distance"
+            )
+        if step == schedule.steps or time.monotonic() - saved_at > schedule.save_seconds:
+            save()
+            saved_at = time.monotonic()
+    return average.eval(), history
+
+
+def draw_batch(pool: Pool, schedule: Schedule, step: int) -> tuple[Tensor, Targets]:
+    """Return (N, 3, S, S) float RGB, 0 to 255, channels last, and its targets: the same for the same step."""
+    # From the step alone, not from what ran before: a resumed run is the run that was not stopped.
+    random = np.random.default_rng([schedule.seed, step])
+    side, count = schedule.sizes[int(random.integers(len(schedule.sizes)))]
+    pixels, faces = [], []
+    for _ in range(count):
+        picture, found = draw_mosaic(pool, side, random)
+        pixels.append(disturb(picture, found, random))
+        faces.append(found)
+    # Rows of pixels as they are: channels last without a copy.
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float(), targets_of(faces, side)
+
+
+def _plain(schedule: Schedule) -> dict[str, object]:
+    return asdict(schedule) | {"sizes": [list(each) for each in schedule.sizes]}
+
+
+def _share(step: int, schedule: Schedule) -> float:
+    if step < schedule.warm_up:
+        return (step + 1) / schedule.warm_up
+    done = (step - schedule.warm_up) / max(schedule.steps - schedule.warm_up, 1)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.no_grad()
+def _move_average(average: Detector, network: Detector, decay: float) -> None:
+    for kept, fresh in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(fresh, 1 - decay)
+        else:
+            kept.copy_(fresh)
