@@ -24,6 +24,7 @@ from facekeep_models.evaluation.errors import EvaluationError
 from facekeep_models.evaluation.evaluate import Request, evaluate
 from facekeep_models.evaluation.pictures import Picture
 from facekeep_models.evaluation.progress import ShownProgress
+from facekeep_models.people import draw_person, synthetic_person
 from facekeep_models.simulation import DrawnPerson, draw_frame
 
 PEOPLE, EACH = 12, 3
@@ -189,6 +190,21 @@ def test_errors_by_code(run: Run, more: list[str], code: str, exit_code: int) ->
     found, out, err = run(*more)
     assert (found, out) == (exit_code, "")
     assert f"{code}: " in err
+
+
+def test_a_fresh_machine_evaluates_what_ships_with_the_detector_that_ships(run: Run, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / "real" / str(number)).mkdir(parents=True)
+        for picture in range(2):
+            pixels = draw_person(synthetic_person(number), picture).pixels
+            Image.fromarray(pixels).save(tmp_path / "real" / str(number) / f"{picture}.png")
+    code, out, err = run("--json", images=tmp_path / "real", pack="facekeep-embedder/onnx-int8")
+    assert code == 0
+    assert json.loads(out)["detector"] == "facekeep-detector/onnx-fp32"
+    assert "facekeep models pull yunet-s" in err
+    # A policy that rules both out names the one whose reason helps.
+    code, out, _ = run("--json", "--consented-only", images=tmp_path / "real", pack="facekeep-embedder/onnx-int8")
+    assert (code, json.loads(out)["error"]["code"]) == (9, "model.not_permitted")
 
 
 def test_usage_errors_and_directories(run: Run, tmp_path: Path) -> None:

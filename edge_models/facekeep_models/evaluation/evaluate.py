@@ -36,7 +36,9 @@ from facekeep_models.evaluation.report import Accuracy, Acquisition, Evaluation
 
 MOST_PICTURES: Final = 10
 FOLDS: Final = 10
+# What the operating points of every pack were measured with; where it was not pulled, what ships takes its place and it is said.
 _DETECTOR: Final = "yunet-s/onnx-dynamic"
+_SHIPPED_DETECTOR: Final = "facekeep-detector/onnx-fp32"
 _SIMULATION_DETECTOR: Final = "drawn-detector/onnx"
 
 
@@ -130,8 +132,9 @@ def evaluate(
     people = np.array([picture.person for picture in plan.pictures])
     # 2 load the models
     policy = policy or LoadPolicy()
-    models = _load(request, request.embedder, store, policy)
-    others = None if request.probe_embedder is None else _load(request, request.probe_embedder, store, policy)
+    detector = _with_build(store, request.detector or _default_detector(request.embedder, store, policy, say))
+    models = _load(request, request.embedder, detector, store, policy)
+    others = None if request.probe_embedder is None else _load(request, request.probe_embedder, detector, store, policy)
     if others is not None:
         _require_one_length(models, others)
     # 3 embed every picture once
@@ -222,11 +225,27 @@ def _plan_of_files(request: Request, path: Path) -> _Plan:
     return _Plan(pictures, pairs, other_pairs, sets, protocol, 0)
 
 
-def _load(request: Request, name: str, store: PackStore, policy: LoadPolicy) -> LoadedModels:
+def _load(request: Request, name: str, detector: str, store: PackStore, policy: LoadPolicy) -> LoadedModels:
     embedder = _with_build(store, name)
-    simulated = store.manifest(split_name(embedder)[0]).is_simulation
-    detector = _with_build(store, request.detector or (_SIMULATION_DETECTOR if simulated else _DETECTOR))
     return load_models(store, ModelChoice(detector, embedder), policy=policy, inference=Inference(request.threads))
+
+
+def _default_detector(embedder: str, store: PackStore, policy: LoadPolicy, say: Callable[[str], None]) -> str:
+    if store.manifest(split_name(embedder)[0]).is_simulation:
+        return _SIMULATION_DETECTOR
+    pack_id, build_id = split_name(_DETECTOR)
+    if any(build.id == build_id for build in store.installed(pack_id)):
+        return _DETECTOR
+    try:
+        policy.require(store.manifest(split_name(_SHIPPED_DETECTOR)[0]))
+    except ModelError:
+        # Its absence is refused with the command that pulls it.
+        return _DETECTOR
+    say(
+        f"{pack_id} is not here, so facekeep-detector finds the faces; the thresholds of manifests were measured with {pack_id}. "
+        f"To compare with published figures: facekeep models pull {pack_id}"
+    )
+    return _SHIPPED_DETECTOR
 
 
 def _require_one_length(models: LoadedModels, others: LoadedModels) -> None:
