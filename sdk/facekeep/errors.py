@@ -125,6 +125,36 @@ CODES: Final[dict[str, str]] = {
     # trust
     "trust.bad_signature": "A signature does not verify.",
     "trust.malformed": "A signed document is not well formed.",
+    # federated rounds
+    "federation.not_joined": "This device takes part in no federation.",
+    "federation.invalid_policy": "The federation policy is not valid.",
+    "federation.malformed": "A message of a round is not well formed.",
+    "federation.wrong_step": "A message came out of order, or a second time.",
+    "federation.unknown_round": "The round is not the one in progress on this device.",
+    "federation.replayed_plan": "The plan is not newer than the last round this device answered.",
+    "federation.plan_refused": "The plan asks for what this device's policy does not allow.",
+    "federation.expired": "The plan's deadline has passed.",
+    "federation.not_a_member": "The roster or the cohort does not hold this device, or somebody it was shown.",
+    "federation.cohort_too_small": "Fewer devices take part than the policy demands.",
+    "federation.no_quorum": "Too few devices confirmed who survived the round.",
+    "federation.already_revealed": "This device has answered the unmasking of this round.",
+    "federation.budget_spent": "The round would spend more privacy than the policy allows.",
+    "federation.no_accounting": "The package that accounts for privacy is not installed.",
+    "federation.nothing_to_contribute": "No subject with consent for this purpose has anything to contribute.",
+    "federation.invalid_update": "An update is not of the shape, the type or the range the plan states.",
+    "federation.aborted": "The round was aborted; nothing of it was opened.",
+    "federation.clock": "The clock of the device and the times of the plan do not go together.",
+    # releases
+    "release.malformed": "A release is not well formed.",
+    "release.not_signed": "Too few of the keys in the policy signed the release.",
+    "release.older": "The release is not newer than the one in use or one refused before.",
+    "release.wrong_parent": "The release does not continue the one in use.",
+    "release.expired": "The release's term is over.",
+    "release.wrong_model": "The release belongs to another model or contract.",
+    "release.not_logged": "The release has no proof that it is in the transparency log.",
+    "release.failed_selftest": "The released model failed its self-test here and was rolled back.",
+    "release.gate": "The evaluation gate did not let the model pass.",
+    "release.none": "There is no release to use or to go back to.",
     # demo
     "demo.refused_directory": "The directory for the demo's page cannot be used.",
     "demo.no_people": "No picture in the folder says who is on it.",
@@ -230,6 +260,18 @@ class TrustError(FacekeepError):
     """A signature or a signed document does not verify."""
 
     branch = "trust"
+
+
+class FederationError(FacekeepError):
+    """A federated round, or a message of one, was refused; nothing was contributed or opened."""
+
+    branch = "federation"
+
+
+class ReleaseError(FacekeepError):
+    """A model release was refused; the model in use stays."""
+
+    branch = "release"
 
 
 class SelftestError(FacekeepError):

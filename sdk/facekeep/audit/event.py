@@ -59,6 +59,27 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
         {"policy", "trigger", "as_of", "first", "templates", "samples", "receipts", "entries", "certificate"}
     ),
     "policy.changed": frozenset({"kind", "policy"}),
+    # Federated: on a device; `subject` is set once for each subject whose samples a round used.
+    "federation.joined": frozenset({"federation", "policy", "key"}),
+    "federation.left": frozenset({"federation"}),
+    "sample.kept": frozenset({"count", "purposes"}),
+    "sample.erased": frozenset({"count", "epoch", "reason", "due"}),
+    "round.joined": frozenset({"federation", "round", "kind", "plan", "level", "epsilon", "delta", "spent"}),
+    "round.answered": frozenset({"federation", "round", "plan", "step"}),
+    "round.refused": frozenset({"federation", "round", "plan", "step"}),
+    "release.adopted": frozenset({"federation", "release", "version", "parent", "level", "contract", "migrated", "waiting"}),
+    "release.refused": frozenset({"federation", "release", "version"}),
+    "release.rolled_back": frozenset({"federation", "release", "version", "to"}),
+    "template.migrated": frozenset({"references", "contract", "parent", "reference"}),
+    # Federated: in the coordinator's trail.
+    "round.planned": frozenset({"federation", "round", "kind", "plan", "level", "cohort", "minimum", "epsilon", "delta"}),
+    "round.completed": frozenset({"federation", "round", "plan", "cohort", "prepared", "survivors", "result", "suspects"}),
+    "round.aborted": frozenset({"federation", "round", "plan", "step", "prepared", "survivors"}),
+    "reply.refused": frozenset({"federation", "round", "step", "device"}),
+    "release.published": frozenset(
+        {"federation", "release", "version", "parent", "level", "contract", "rounds", "epsilon", "delta", "signatures"}
+    ),
+    "release.withheld": frozenset({"federation", "release", "version", "parent", "reason"}),
 }
 
 _TEXT = re.compile(r"[A-Za-z0-9._:/+,\- ]{0,128}")
