@@ -52,7 +52,9 @@ def evaluate(
     probe_pack: Annotated[
         str | None, typer.Option(help="Another embedder of the same space for the probes: can old templates be kept?")
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector: pack or pack/build; yunet-s, or facekeep-detector where that is not here.")] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Detector: pack or pack/build; yunet-s, or facekeep-detector where that is not here.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many people, or pairs of either kind.", min=1)] = None,
     most_pictures: Annotated[int, typer.Option(help="Pictures of one person that take part.", min=1)] = MOST_PICTURES,
     one_each: Annotated[bool, typer.Option("--one-each", help="Non-mated: one picture of each person only.")] = False,
