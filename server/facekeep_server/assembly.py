@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from facekeep.clock import Clock, SystemClock
+from facekeep.note import Checkpoint
 from facekeep.randomness import Randomness, SystemRandomness
+from facekeep.tlog import SignedNote
 from facekeep_server.access.enrolment import Codes, Devices
 from facekeep_server.access.rates import RateLimit
 from facekeep_server.access.requests import Requests
 from facekeep_server.access.tokens import Tokens
 from facekeep_server.configuration import Configuration
 from facekeep_server.log.keys import LogKeys
+from facekeep_server.log.published import PublishedHeads
 from facekeep_server.log.reading import LogReader
 from facekeep_server.log.sequencer import Sequencer
 from facekeep_server.log.transaction import begin_log
+from facekeep_server.log.witnessing import Cosigning
 from facekeep_server.metrics import Metrics
 from facekeep_server.store import Store, migrate, require_current_schema
 
@@ -38,6 +42,18 @@ class Server:
     token_rate: RateLimit
     peer_rate: RateLimit
     metrics: Metrics
+    heads: PublishedHeads
+    cosigning: Cosigning | None
+
+    def published(self) -> tuple[Checkpoint, str]:
+        """Return the checkpoint to publish: the newest that the quorum has seen, or the newest where no witness is configured.
+
+        A log whose first quorum is still to come publishes its head as it is: whoever asks for witnesses refuses it.
+        """
+        found = self.heads.find() if self.cosigning is not None else None
+        if found is None:
+            return self.reader.checkpoint()
+        return Checkpoint.parse(SignedNote.parse(found.note).text), found.note
 
     def check(self) -> None:
         """Return if the store is one this version can serve from.
@@ -57,9 +73,13 @@ class Server:
         """
         self.check()
         self.sequencer.start()
+        if self.cosigning is not None:
+            self.cosigning.start()
 
     def stop(self) -> None:
         """Commit what waits and close."""
+        if self.cosigning is not None:
+            self.cosigning.stop()
         self.sequencer.stop()
         self.store.close()
 
@@ -71,12 +91,13 @@ def assemble(configuration: Configuration, *, clock: Clock | None = None, random
     store = Store(configuration.store.database)
     keys = LogKeys(store, configuration.store.keys.expanduser(), log.origin, clock, randomness)
     devices = Devices(store, clock)
+    reader, heads, metrics = LogReader(store, keys, log.origin), PublishedHeads(store), Metrics()
     return Server(
         configuration=configuration,
         clock=clock,
         store=store,
         keys=keys,
-        reader=LogReader(store, keys, log.origin),
+        reader=reader,
         sequencer=Sequencer(
             store,
             clock,
@@ -91,7 +112,29 @@ def assemble(configuration: Configuration, *, clock: Clock | None = None, random
         device_rate=RateLimit(limits.device_requests_per_second, limits.burst_seconds),
         token_rate=RateLimit(limits.token_requests_per_second, limits.burst_seconds),
         peer_rate=RateLimit(limits.peer_requests_per_second, limits.burst_seconds),
-        metrics=Metrics(),
+        metrics=metrics,
+        heads=heads,
+        cosigning=_cosigning(configuration, heads, reader, keys, clock, metrics),
+    )
+
+
+def _cosigning(
+    configuration: Configuration, heads: PublishedHeads, reader: LogReader, keys: LogKeys, clock: Clock, metrics: Metrics
+) -> Cosigning | None:
+    stated = configuration.witnesses
+    policy = stated.load_policy()
+    if policy is None:
+        return None
+    return Cosigning(
+        heads,
+        reader,
+        keys,
+        clock,
+        policy,
+        metrics,
+        every_seconds=stated.every_seconds,
+        refresh=timedelta(hours=stated.refresh_hours),
+        timeout_seconds=stated.timeout_seconds,
     )
 
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from facekeep.errors import LogError
+from facekeep.tlog import TrustPolicy
 from facekeep_server.compliance import ComplianceSection
 from facekeep_server.errors import ServerError
 
@@ -57,6 +59,33 @@ class LogSection(_Section):
     public_entries: bool = False
 
 
+class WitnessSection(_Section):
+    """[witnesses]: who cosigns the log's checkpoints, and how often they are asked."""
+
+    policy: Path | None = None
+    every_seconds: float = Field(default=2, ge=0.1, le=3600)
+    refresh_hours: float = Field(default=6, gt=0, le=24 * 30)
+    timeout_seconds: float = Field(default=10, gt=0, le=120)
+
+    def load_policy(self) -> TrustPolicy | None:
+        """Return the tlog-policy named, or None.
+
+        Raises:
+            ServerError: "server.invalid_configuration".
+        """
+        if self.policy is None:
+            return None
+        try:
+            policy = TrustPolicy.parse(self.policy.expanduser().read_bytes())
+        except OSError as error:
+            raise _invalid(f"witnesses.policy cannot be read: {error.strerror}") from None
+        except LogError as error:
+            raise _invalid(f"witnesses.policy: {error.args[0]}") from None
+        if not policy.urls:
+            raise _invalid("witnesses.policy names no witness with an address to ask it at")
+        return policy
+
+
 class AccessSection(_Section):
     """[access]: credentials."""
 
@@ -84,6 +113,7 @@ class Configuration(_Section):
     store: StoreSection
     http: HttpSection
     log: LogSection
+    witnesses: WitnessSection = WitnessSection()
     access: AccessSection = AccessSection()
     limits: LimitsSection = LimitsSection()
     compliance: ComplianceSection = ComplianceSection()

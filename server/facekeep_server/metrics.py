@@ -19,6 +19,15 @@ class Metrics:
         self.found = Counter("facekeep_log_lines_repeated", "Lines submitted again and found.", registry=self.registry)
         self.pending = Gauge("facekeep_log_lines_pending", "Lines that wait for the next commit.", registry=self.registry)
         self.size = Gauge("facekeep_log_size", "Lines in the log at the last reading.", registry=self.registry)
+        self.published = Gauge(
+            "facekeep_log_size_published",
+            "Lines in the newest checkpoint that the quorum of witnesses saw.",
+            registry=self.registry,
+        )
+        # Witnesses are named by the operator's policy file; none is a person.
+        self.witnesses = Counter(
+            "facekeep_witness_answers", "Answers of witnesses, by outcome.", ["witness", "outcome"], registry=self.registry
+        )
 
     def to_text(self) -> bytes:
         """Return the figures in Prometheus' text format."""

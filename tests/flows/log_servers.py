@@ -56,8 +56,8 @@ def listening(app: Any, port: int, tls: dict[str, str] | None = None) -> Iterato
 class RealServer:
     """The server of this repository on SQLite, at one address that outlives it."""
 
-    def __init__(self, folder: Path, clock: Clock, port: int | None = None) -> None:
-        self.folder, self.clock, self.port = folder, clock, port or free_port()
+    def __init__(self, folder: Path, clock: Clock, port: int | None = None, **sections: dict[str, Any]) -> None:
+        self.folder, self.clock, self.port, self.sections = folder, clock, port or free_port(), sections
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(exist_ok=True)
         server = assemble(self.configuration(), clock=clock)
@@ -73,6 +73,7 @@ class RealServer:
                 "http": {"public_url": self.url},
                 "log": {"origin": ORIGIN, "commit_interval_ms": 1},
                 "limits": much,
+                **self.sections,
             }
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -152,6 +153,70 @@ def test_witnesses_are_asked_and_their_quorum_is_required(device: Device, server
         assert device.log.status().submitted == done.submitted
         with running_witness(tmp_path / "w2", names[1], keys[names[1]], server.trust(), ports[names[1]]):
             assert device.log.submit(patience=ONCE).waiting == 0
+
+
+def test_a_device_follows_what_the_server_has_had_witnessed(device: Device, tmp_path: Path, clock: ManualClock) -> None:
+    names = ["w1.example", "w2.example"]
+    keys = {name: DeviceKey(bytes([number]) * 32) for number, name in enumerate(names, 20)}
+    ports = {name: free_port() for name in names}
+    lines = [witness_line(name, keys[name], ports[name]) for name in names]
+    quorum = f"group both all {' '.join(names)}\nquorum both\n"
+    (tmp_path / "witnesses.policy").write_text("".join(lines) + quorum)
+    asking = {"policy": str(tmp_path / "witnesses.policy"), "every_seconds": 0.1}
+    server = RealServer(tmp_path / "server", clock, witnesses=asking)
+    # The device knows who the witnesses are and not where: only the server asks them.
+    trust = server.trust("".join(line.rpartition(" ")[0] + "\n" for line in lines) + quorum)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(0.2)
+
+    patient = Patience(attempts=50, sleep=sleep)
+    with contextlib.ExitStack() as witnesses:
+        for name in names:
+            witnesses.enter_context(running_witness(tmp_path / name, name, keys[name], server.trust(), ports[name]))
+        with server.running():
+            device.log.enrol(server.url, server.code(), trust=trust, patience=patient)
+            for stranger in range(3):
+                write(device, 5)
+                _another_device_joins(server, clock, 50 + stranger)
+                done = device.log.submit(patience=patient)
+                found = TrustPolicy.parse(trust).verify(done.checkpoint or "")
+                assert (done.waiting, set(found.cosignatures)) == (0, set(names))
+    assert waits, "the server asks after it answers"
+    with server.running():
+        # Nobody is there to witness: what is published lies behind what the log is, and that is no reason for distrust.
+        write(device, 1)
+        assert refusal(lambda: device.log.submit(patience=ONCE)).code == "log.no_quorum"
+        _another_device_joins(server, clock, 60)
+        alone = server.trust()
+        device.log.enrol(server.url, None, trust=alone, patience=ONCE)
+        ahead = device.log.submit(patience=ONCE)
+        kept = device.log.enrol(server.url, None, trust=trust, patience=ONCE)
+    assert kept.checkpoint == ahead.checkpoint
+    assert kept.url == server.url
+
+
+def test_a_server_that_publishes_a_fork_is_caught(device: Device, tmp_path: Path, clock: ManualClock) -> None:
+    real = RealServer(tmp_path / "server", clock)
+    with real.running():
+        device.log.enrol(real.url, real.code(), trust=real.trust())
+    other = real.copy(tmp_path / "other")
+    with real.running():
+        _another_device_joins(real, clock, 41)
+        write(device, 8)
+        kept = device.log.submit(patience=ONCE)
+    with other.running():
+        for seed in (42, 43):
+            _another_device_joins(other, clock, seed)
+        shorter = LogServer(other.url, DeviceKey(bytes(32)), clock, SystemRandomness(), ONCE).checkpoint()
+    proof = http(200, b'{"path": []}')
+    with Liar(http(200, shorter), proof) as liar:
+        found = refusal(lambda: device.log.enrol(liar.url, None, trust=real.trust(), patience=ONCE))
+    assert isinstance(found, ForkError)
+    assert (found.evidence.kept, found.evidence.shown) == (shorter.decode(), kept.checkpoint)
+    assert (last(device)["event"], last(device)["outcome"]) == ("log.distrusted", "log.fork")
 
 
 def test_a_server_that_shows_two_histories_is_caught_with_evidence(device: Device, tmp_path: Path, clock: ManualClock) -> None:

@@ -5,7 +5,7 @@ Steps:
     1 make a batch of the next entries, under a head signed by the device
     2 submit it; sent again, nothing is doubled
     3 follow the log: its checkpoint is signed and continues the one kept; if not, both signed notes are evidence
-    4 have the checkpoint witnessed as the policy demands
+    4 have the checkpoint witnessed as the policy demands, or follow to one that is
     5 require a proof for every line of the batch
     6 keep checkpoint and number of entries in one durable transaction; only now may older entries be deleted
 """
@@ -25,10 +25,11 @@ from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.errors import FacekeepError, LogError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.holdings import SUBMITTED_SETTING
+from facekeep.flows.witnessing import have_witnessed, require_continued
 from facekeep.keys.files import create_private, make_private_directory, typed_os_errors
 from facekeep.randomness import SystemRandomness
 from facekeep.submission import LineProof, LogServer, Patience
-from facekeep.tlog import SignedNote, TrustPolicy
+from facekeep.tlog import TrustPolicy
 from facekeep.vault import VaultTransaction
 
 SERVER_SETTING: Final = "log.server"
@@ -111,14 +112,16 @@ class DeviceLog:
         number = -1
         try:
             if code is None:
-                followed = self._follow(server, policy, kept, server.checkpoint().decode("utf-8", "replace"))
+                followed = self._return_to(server, policy, kept, patience)
             else:
                 device, line, note = server.enrol(code)
-                followed = self._follow(server, policy, kept, note)
+                shown = self._follow(server, policy, kept, note)
+                # 4 witness
+                followed = have_witnessed(server, policy, shown, patience or Patience())
                 # 5 proof
                 if device != device_id(key):
                     raise LogError("log.malformed", "The log server enrolled another device than this one.")
-                require_logged(followed, DeviceEntry(device, key).to_bytes(), line.number, line.path)
+                require_logged(shown, DeviceEntry(device, key).to_bytes(), line.number, line.path)
                 number = line.number
         except LogError as error:
             self._report(error, kept)
@@ -180,11 +183,14 @@ class DeviceLog:
         answer = server.submit(batch)
         if answer.first != standing.submitted or len(answer.proofs) != len(lines):
             raise LogError("log.bad_proof", "The log server's answer is not about the entries submitted.")
-        # 3, 4
-        followed = self._follow(server, TrustPolicy.parse(standing.server.trust), standing.kept, answer.checkpoint)
-        # 5 proofs
+        # 3 follow
+        policy = TrustPolicy.parse(standing.server.trust)
+        shown = self._follow(server, policy, standing.kept, answer.checkpoint)
+        # 4 witness
+        followed = have_witnessed(server, policy, shown, patience or Patience())
+        # 5 proofs: under the checkpoint of the answer, which the one to keep is or continues
         for line, proof in zip(lines, answer.proofs, strict=True):
-            _require_line(followed, line, proof)
+            _require_line(shown, line, proof)
         return followed
 
     def _follow(self, server: LogServer, policy: TrustPolicy, kept: str | None, note: str) -> FollowedLog:
@@ -195,11 +201,19 @@ class DeviceLog:
         proof: tuple[bytes, ...] = ()
         if followed is not None and 0 < followed.checkpoint.size < shown.size:
             proof = server.consistency(followed.checkpoint.size, shown.size)
-        found = follow_log(followed, note, proof, alone)
-        # 4 witness
-        witnessed = _witnessed(server, policy, note)
-        policy.verify(witnessed)
-        return replace(found, note=witnessed)
+        return follow_log(followed, note, proof, alone)
+
+    def _return_to(self, server: LogServer, policy: TrustPolicy, kept: str | None, patience: Patience | None) -> FollowedLog:
+        note = server.checkpoint().decode("utf-8", "replace")
+        followed = None if kept is None else FollowedLog.parse(kept)
+        if followed is not None:
+            alone = replace(policy, quorum="none")
+            published = alone.verify(note).checkpoint
+            if published.origin == followed.checkpoint.origin and 0 < published.size < followed.checkpoint.size:
+                require_continued(server, followed, note, alone)
+                policy.verify(note)
+                return followed
+        return have_witnessed(server, policy, self._follow(server, policy, kept, note), patience or Patience())
 
     def _keep(self, standing: _Standing, followed: FollowedLog, submitted: int) -> None:
         # 6 keep
@@ -243,35 +257,6 @@ class DeviceLog:
 
 def _require_line(followed: FollowedLog, line: bytes, proof: LineProof) -> None:
     require_logged(followed, line, proof.number, proof.path)
-
-
-def _witnessed(server: LogServer, policy: TrustPolicy, note: str) -> str:
-    """Return the note with cosignatures enough, as far as they are to be had: from the server, then from the witnesses."""
-    signed = SignedNote.parse(note)
-    if policy.quorum == "none" or _is_accepted(policy, signed):
-        return note
-    with contextlib.suppress(LogError):
-        offered = SignedNote.parse(server.checkpoint())
-        if offered.text == signed.text:
-            signed = signed.with_signatures(*offered.signatures)
-    size = FollowedLog.parse(note).checkpoint.size
-    for name, url in policy.urls.items():
-        if _is_accepted(policy, signed):
-            break
-        line = server.ask_witness(url, policy.witnesses[name], note, size, signed.text)
-        if line is not None:
-            signed = signed.with_signatures(line)
-    return signed.to_text()
-
-
-def _is_accepted(policy: TrustPolicy, note: SignedNote) -> bool:
-    try:
-        policy.verify(note.to_text())
-    except LogError as error:
-        if error.code != "log.no_quorum":
-            raise
-        return False
-    return True
 
 
 def _read_note(transaction: VaultTransaction) -> str | None:

@@ -2,6 +2,7 @@
 
 from facekeep.submission.answers import LineProof, SubmissionAnswer
 from facekeep.submission.client import LogRefusal, LogServer
+from facekeep.submission.cosigning import WitnessAnswer, ask_witness
 from facekeep.submission.exchange import Patience
 
-__all__ = ["LineProof", "LogRefusal", "LogServer", "Patience", "SubmissionAnswer"]
+__all__ = ["LineProof", "LogRefusal", "LogServer", "Patience", "SubmissionAnswer", "WitnessAnswer", "ask_witness"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import Final
 
 from facekeep.audit.entry import LARGEST_BATCH, TrailBatch, device_id
@@ -14,11 +13,10 @@ from facekeep.message_signatures import sign_request
 from facekeep.randomness import Randomness
 from facekeep.signing import DeviceKey
 from facekeep.submission.answers import LineProof, SubmissionAnswer, parse_enrolment, parse_path, parse_problem, parse_submission
+from facekeep.submission.cosigning import ask_witness
 from facekeep.submission.exchange import Answer, Patience, exchange, require_address
 from facekeep.tlog import NoteKey
 from facekeep.tlog.notes import LARGEST_NOTE_BYTES, SignatureLine
-from facekeep.tlog.numbers import parse_decimal
-from facekeep.tlog.witness import LARGEST_REQUEST_BYTES, SIZE_TYPE, format_request, parse_answer
 
 _SMALL: Final = 256 * 1024
 # Every line of the largest batch with the longest path there can be, and room for names and white space.
@@ -118,32 +116,10 @@ class LogServer:
             size: entries of it.
             text: body of the note.
         """
-        old = size
-        try:
-            address = require_address(url)
-            # It says where it stands if that is not where we thought.
-            for _ in range(3):
-                proof: Sequence[bytes] = self.consistency(old, size)
-                request = format_request(old, proof, note)
-                answer = exchange(
-                    "POST",
-                    f"{address}/add-checkpoint",
-                    {"Content-Type": "text/plain; charset=utf-8"},
-                    request,
-                    limit=LARGEST_REQUEST_BYTES,
-                    timeout_seconds=self._patience.timeout_seconds,
-                )
-                if answer.status == 200:
-                    return parse_answer(answer.body, text, witness)
-                if answer.status != 409 or answer.headers.get("content-type", "") != SIZE_TYPE:
-                    return None
-                old = parse_decimal(answer.body.decode("ascii", "replace").removesuffix("\n"), "A size")
-                if old > size:
-                    return None
-        except LogError:
-            # A witness that is away or says nonsense does not count; whether enough others do is for the policy to say.
-            return None
-        return None
+        # A witness that is away or says nonsense does not count; whether enough others do is for the policy to say.
+        return ask_witness(
+            url, witness, note, size, text, self.consistency, old=size, timeout_seconds=self._patience.timeout_seconds
+        ).line
 
     def _ask(self, method: str, target: str, content: bytes, media_type: str | None, limit: int) -> Answer:
         patience, pause = self._patience, self._patience.first_seconds

@@ -27,8 +27,8 @@ Number = Annotated[int, Query(ge=0, le=LARGEST_NUMBER)]
     responses={200: {"content": {"text/plain; charset=utf-8": {"schema": {"type": "string"}}}}, **problems()},
 )
 def checkpoint(request: Request) -> Response:
-    """Return the newest checkpoint, a signed note (https://c2sp.org/tlog-checkpoint)."""
-    _, note = server_of(request).reader.checkpoint()
+    """Return the newest checkpoint, a signed note (https://c2sp.org/tlog-checkpoint), with witnesses the newest they have seen."""
+    _, note = server_of(request).published()
     return Response(note, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
 

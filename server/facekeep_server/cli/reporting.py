@@ -58,7 +58,7 @@ def export_log(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ServerError("server.invalid_request", "The folder for the copy has to be empty or absent.")
     with opened(context) as server:
-        checkpoint, note = server.reader.checkpoint()
+        checkpoint, note = server.published()
         with LogWriter(folder, durable=False) as writer:
             for bundle in bundles_of(checkpoint.size):
                 writer.append(unpack_bundle(server.reader.bundle(bundle), bundle.width))

@@ -19,14 +19,16 @@ from facekeep_server.evidence.table import Column, Fact, Kind, Table
 
 
 def checkpoint_facts(evidence: Evidence) -> tuple[list[Fact], str]:
-    """Return what the newest checkpoint says, and the signed note itself."""
-    checkpoint, note = evidence.server.reader.checkpoint()
+    """Return what the newest checkpoint says, and the signed note that is published: with witnesses the newest they have seen."""
+    checkpoint = evidence.server.reader.head()
+    published, note = evidence.server.published()
     heads = evidence.server.reader.heads(None, 1)
     facts = [
         Fact("origin", "Log", checkpoint.origin),
         Fact("size", "Entries", checkpoint.size, Kind.NUMBER),
         Fact("root", "Root", base64.b64encode(checkpoint.root).decode(), Kind.HASH),
         Fact("committed", "Last commit", heads[0][2] if heads else None, Kind.TIME),
+        Fact("published", "Entries published", published.size, Kind.NUMBER),
     ]
     return [*facts, _quorum(evidence, note)], note
 
@@ -78,26 +80,38 @@ def keys_table(evidence: Evidence) -> Table:
 
 
 def witnesses_table(evidence: Evidence) -> Table:
-    """Return the witnesses that the audit policy names, and which of them cosigned the newest checkpoint."""
-    policy = evidence.server.configuration.compliance.load_audit_policy()
-    rows: list[tuple[str | None, ...]] = []
-    if policy is not None:
-        seen = _cosignatures(policy.trust, evidence.server.reader.checkpoint()[1])
-        for name, key in policy.trust.witnesses.items():
-            at = seen.get(name)
-            rows.append((name, "cosigned" if at else "not cosigned", at, key.to_vkey(), policy.trust.urls.get(name)))
+    """Return the witnesses that the policies name, which of them cosigned what is published, and what each said last."""
+    stated = evidence.server.configuration.compliance.load_audit_policy()
+    policies = [stated.trust] if stated is not None else []
+    asked = evidence.server.configuration.witnesses.load_policy()
+    policies += [asked] if asked is not None else []
+    said, note = evidence.server.heads.witnesses(), evidence.server.published()[1]
+    rows: dict[str, tuple[str | int | None, ...]] = {}
+    for policy in policies:
+        # The log's own keys are those of the store: who cosigned is asked here, not who signed.
+        own = replace(policy, logs=tuple(row.key for row in evidence.server.keys.list()))
+        seen = _cosignatures(own, note)
+        for name, key in policy.witnesses.items():
+            at, last = seen.get(name), said.get(name)
+            state = "cosigned" if at else "not cosigned"
+            answer = (last.outcome, last.asked_at, last.size) if last else (None, None, None)
+            url = policy.urls.get(name) or (rows[name][-1] if name in rows else None)
+            rows[name] = (name, state, at, *answer, key.to_vkey(), url)
     return Table(
         "witnesses",
-        "Witnesses that the audit policy names",
+        "Witnesses that the policies name",
         (
             Column("name", "Name"),
-            Column("state", "Newest checkpoint", Kind.STATE),
+            Column("state", "Published checkpoint", Kind.STATE),
             Column("at", "Cosigned", Kind.TIME),
+            Column("answer", "Last answer", Kind.CODE),
+            Column("asked", "Asked", Kind.TIME),
+            Column("size", "Entries it has seen", Kind.NUMBER),
             Column("vkey", "Verifier key", Kind.KEY),
             Column("url", "Address"),
         ),
-        rows,
-        "No witness is named: set compliance.audit_policy to a file whose trust lists them.",
+        list(rows.values()),
+        "No witness is named: set witnesses.policy, or compliance.audit_policy to a file whose trust lists them.",
         "A witness signs only what continues what it saw before; without any, the operator could show different logs "
         "to different people.",
     )

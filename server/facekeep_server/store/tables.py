@@ -147,3 +147,39 @@ class Incident(Base):
     device: Mapped[str | None] = mapped_column(String(32))
     number: Mapped[int | None] = mapped_column(BigInteger)
     evidence: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class PublishedHead(Base):
+    """The one checkpoint that enough witnesses have seen: what is published where witnesses are configured."""
+
+    __tablename__ = "published_head"
+    __table_args__ = (CheckConstraint("id = 1", name="only_one_published"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    note: Mapped[str] = mapped_column(Text)
+    witnessed_at: Mapped[str] = mapped_column(_INSTANT)
+
+
+class WitnessState(Base):
+    """Where a witness stood when it was asked last."""
+
+    __tablename__ = "witnesses"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger, default=0)
+    cosigned_at: Mapped[str | None] = mapped_column(_INSTANT)
+    asked_at: Mapped[str] = mapped_column(_INSTANT)
+    outcome: Mapped[str] = mapped_column(String(64))
+
+
+class StoredRevocationList(Base):
+    """The newest revocation list of an issuer, as it was signed."""
+
+    __tablename__ = "revocation_lists"
+
+    issuer: Mapped[str] = mapped_column(String(255), primary_key=True)
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    head: Mapped[bytes] = mapped_column(LargeBinary)
+    note: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[str] = mapped_column(_INSTANT)
