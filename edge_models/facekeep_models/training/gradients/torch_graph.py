@@ -68,7 +68,7 @@ class TorchGraph:
     def __call__(self, feeds: Mapping[str, Tensor], wanted: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return the outputs by name, or the values named in `wanted`; `feeds` may replace initialisers, `parameters` above all.
 
-        Floating-point inputs are converted to `dtype`, outputs come as float32.
+        Floating-point inputs are converted to `dtype`, outputs come as float32 or wider.
         """
         values: dict[str, Tensor] = dict(self._constants)
         for name, value in feeds.items():
@@ -78,7 +78,8 @@ class TorchGraph:
             made = _OPERATORS[node.op_type](inputs, attributes, self.dtype)
             values.update(zip(node.output, made, strict=True))
         results = {name: values[name] for name in (self.outputs if wanted is None else wanted)}
-        return {name: value.float() if value.is_floating_point() else value for name, value in results.items()}
+        wide = torch.promote_types(self.dtype, torch.float32)
+        return {name: value.to(wide) if value.is_floating_point() else value for name, value in results.items()}
 
     def _fold(self) -> None:
         """Carry out what depends on frozen weights only, once."""
@@ -146,16 +147,16 @@ def _gemm(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tupl
     return (product if len(inputs) < 3 or inputs[2] is None else product + attributes.get("beta", 1.0) * inputs[2].to(dtype),)
 
 
-def _reshape(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:  # noqa: ARG001
+def _reshape(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:
     x, shape = inputs
     return (x.reshape([x.shape[place] if size == 0 else size for place, size in enumerate(shape.tolist())]),)
 
 
-def _split(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:  # noqa: ARG001
+def _split(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:
     return tuple(torch.split(inputs[0], inputs[1].tolist(), dim=attributes.get("axis", 0)))
 
 
-def _flatten(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:  # noqa: ARG001
+def _flatten(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (inputs[0].flatten(attributes.get("axis", 1)),)
 
 
@@ -165,7 +166,7 @@ def _cast(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tupl
 
 
 def _elementwise(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-    def operate(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:  # noqa: ARG001
+    def operate(inputs: list[Any], attributes: Attributes, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return (function(inputs[0].to(dtype), inputs[1].to(dtype)),)
 
     return operate
