@@ -1,0 +1,1 @@
+"""The coordinator of a federation: its keys and certificates, its state directory, its trail, and the processes of Flower."""
