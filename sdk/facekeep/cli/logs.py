@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from facekeep.logfiles import LogSource
 
 
-def verify_log(log: str, policy_file: Path | None, kept: list[Path], proofs: list[Path], *, as_json: bool) -> None:
+def verify_log(
+    log: str,
+    policy_file: Path | None,
+    kept: list[Path],
+    proofs: list[Path],
+    *,
+    as_json: bool,
+    token_file: Path | None = None,
+) -> None:
     """Audit `log` and print the verdict; exit code 10 unless everything is as the policy demands.
 
     Raises:
@@ -38,7 +46,7 @@ def verify_log(log: str, policy_file: Path | None, kept: list[Path], proofs: lis
             "audit.invalid_policy", "The policy cannot be read: it is a text file in UTF-8 of at most 1 MiB."
         ) from None
     policy = AuditPolicy.parse(text)
-    source = _source(log)
+    source = _source(log, token_file)
     beside = [_read_beside(path) for path in kept], [_read_beside(path) for path in proofs]
     with _shown() as progress:
         verdict = audit_log(source, policy, SystemClock().now(), kept=beside[0], proofs=beside[1], progress=progress)
@@ -47,13 +55,16 @@ def verify_log(log: str, policy_file: Path | None, kept: list[Path], proofs: lis
         raise typer.Exit(EXIT_CODES["audit"])
 
 
-def _source(log: str) -> LogSource:
+def _source(log: str, token_file: Path | None) -> LogSource:
     from facekeep.logfiles import LogDirectory
 
     if log.startswith(("https://", "http://")):
         from facekeep.logfiles.web import LogAddress
 
-        return LogAddress(log)
+        # From a file: whoever lists the processes of the machine would see an argument.
+        return LogAddress(log, token=None if token_file is None else _read_beside(token_file).decode().strip())
+    if token_file is not None:
+        raise typer.BadParameter("A token is for the address of a log, not for a directory.", param_hint="--token-file")
     path = Path(log).expanduser()
     if not path.is_dir():
         raise LogError("log.incomplete", "There is no log directory at the path given.")
@@ -64,7 +75,7 @@ def _read_beside(path: Path) -> bytes:
     try:
         return read_small_text(path).encode()
     except (OSError, ValueError):
-        raise LogError("log.io", "A checkpoint or proof beside the log cannot be read: it is a text file.") from None
+        raise LogError("log.io", "A checkpoint, proof or token beside the log cannot be read: it is a text file.") from None
 
 
 @contextmanager

@@ -82,16 +82,17 @@ def audit_verify(
     policy: Annotated[Path | None, typer.Option(help="Policy to audit the log by.")] = None,
     kept: Annotated[list[Path] | None, typer.Option(help="Signed checkpoint seen before, to be continued; repeat.")] = None,
     proof: Annotated[list[Path] | None, typer.Option(help="Proof of an entry of the log (.tlog-proof); repeat.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with an auditor's token, for a log server.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the device's own trail, or a whole transparency log by a policy. Exit code 10 if anything is not as it has to be."""
     if log is not None:
         from facekeep.cli.logs import verify_log
 
-        verify_log(log, policy, kept or [], proof or [], as_json=as_json)
+        verify_log(log, policy, kept or [], proof or [], as_json=as_json, token_file=token_file)
         return
-    if policy or kept or proof:
-        raise typer.BadParameter("--policy, --kept and --proof go with a log: give its directory or address.")
+    if policy or kept or proof or token_file:
+        raise typer.BadParameter("--policy, --kept, --proof and --token-file go with a log: give its directory or address.")
     with options_of(context).open_device() as device:
         report = device.verify_trail()
         device.verify_vault()
