@@ -14,6 +14,7 @@ from facekeep.detection import non_maximum_suppression, open_detector
 from facekeep.detection.blazeface import anchor_centres, five_landmarks
 from facekeep.detection.fitting import fit_frame
 from facekeep.detection.rfb import priors_px
+from facekeep.detection.suppression import intersection_over_union
 from facekeep.errors import AcquisitionError, ModelError
 from tests.sdk.fake_sessions import FakeSession, blank_frame, noise_frame
 
@@ -100,6 +101,57 @@ def test_overflowing_size_is_a_broken_model() -> None:
         open_detector("yunet", FakeSession(NAMES, answer), YUNET).detect(blank_frame(64, 64))
 
 
+def three_cells(tensor: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+    """One face found by two cells, and a third cell with a much smaller box, which suppression also gives to it."""
+    outputs = yunet_outputs(tensor)
+    columns = tensor.shape[3] // 16
+    for cell, score, size, shift in (((3, 3), 0.9, 4.0, 0.0), ((4, 3), 0.8, 4.0, 1.0), ((3, 4), 0.8, 2.5, 9.0)):
+        index = cell[1] * columns + cell[0]
+        outputs["cls_16"][0, index] = outputs["obj_16"][0, index] = score
+        # All boxes are centred at (3.5, 3.5) cells; landmarks at the corner of the cell (3, 3), moved by `shift` cells.
+        outputs["bbox_16"][0, index] = [3.5 - cell[0], 3.5 - cell[1], np.log(size), np.log(size)]
+        outputs["kps_16"][0, index] = np.tile([3 - cell[0], 3 - cell[1]], 5) + np.arange(10) / 10 + shift
+    return outputs
+
+
+def test_cells_of_one_face_share_its_landmarks_where_the_pack_asks_for_it() -> None:
+    session = FakeSession(NAMES, three_cells)
+    (alone,), (shared,) = (
+        open_detector("yunet", session, YUNET, confidence=0.5, options=options).detect(blank_frame(320, 256))
+        for options in ({}, {"landmark_power": "4"})
+    )
+    base = (np.arange(10).reshape(5, 2) / 10 + [3, 3]) * 16
+    assert alone.landmarks_px is not None
+    assert shared.landmarks_px is not None
+    np.testing.assert_allclose(alone.landmarks_px, base, atol=1e-4)
+    # The second cell moves them by its share of the weight; the third has another face's box and no say.
+    moved = 0.8**4 / (0.9**4 + 0.8**4) * 16
+    np.testing.assert_allclose(shared.landmarks_px, base + moved, atol=1e-3)
+    assert (shared.box_px, shared.confidence) == (alone.box_px, alone.confidence)
+
+
+def test_a_face_of_one_cell_keeps_its_landmarks() -> None:
+    one, other = (
+        open_detector("yunet", yunet_with((3, 2), 16), YUNET, options=options).detect(blank_frame(320, 256))[0]
+        for options in ({}, {"landmark_power": "4"})
+    )
+    np.testing.assert_allclose(one.landmarks_px, other.landmarks_px, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_intersection_over_union_against_counted_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 12, (6, 2))
+    boxes = np.concatenate((corner, corner + rng.integers(0, 9, (6, 2))), axis=1)
+    grids = np.zeros((6, 24, 24), bool)
+    for grid, (left, top, right, bottom) in zip(grids, boxes, strict=True):
+        grid[top:bottom, left:right] = True
+    expected = [(grids[0] & grid).sum() / max((grids[0] | grid).sum(), 1) for grid in grids]
+    found = intersection_over_union(boxes[0].astype(np.float32), boxes.astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_model_of_another_family_is_refused() -> None:
     with pytest.raises(ModelError) as caught:
         open_detector("yunet", FakeSession(["scores", "boxes"], lambda _: {}), YUNET)
@@ -119,6 +171,10 @@ def test_a_model_of_another_family_is_refused() -> None:
         ("yunet", {"options": {"overlap": "much"}}),
         ("yunet", {"options": {"overlap": "2"}}),
         ("yunet", {"options": {"nms": "0.3"}}),
+        ("yunet", {"options": {"landmark_power": "-1"}}),
+        ("yunet", {"options": {"landmark_power": "nan"}}),
+        ("yunet", {"options": {"landmark_power": "high"}}),
+        ("points", {"options": {"landmark_power": "4"}}),
     ],
 )
 def test_settings_out_of_range_are_refused(family: str, arguments: dict[str, Any]) -> None:

@@ -50,7 +50,9 @@ def open_detector(
         longest_side: for an input of free size, longest side in pixels a frame is reduced to. Time grows with its square;
             the smallest face found is about 10 px of the reduced frame.
         confidence: least confidence, 0 to 1; the default of the family unless told.
-        options: "overlap": greatest intersection over union of two faces, 0.3 unless told.
+        options: "overlap": greatest intersection over union of two faces, 0.3 unless told. "landmark_power", family "yunet":
+            the landmarks of a face are the mean over the cells that found it, weighted by this power of their confidence, 0 to
+            16; those of the most confident cell unless told.
 
     Raises:
         ModelError: "model.invalid_manifest" for an unknown family, option or number out of range;
@@ -59,21 +61,24 @@ def open_detector(
     settings = dict(options or {})
     try:
         overlap = float(settings.pop("overlap", "0.3"))
+        power = float(settings.pop("landmark_power")) if family == "yunet" and "landmark_power" in settings else None
     except ValueError:
-        raise ModelError("model.invalid_manifest", "The option overlap is a number from 0 to 1.") from None
+        raise ModelError("model.invalid_manifest", "The options overlap and landmark_power are numbers.") from None
     if family not in DEFAULT_CONFIDENCE:
         raise ModelError("model.invalid_manifest", f"Detector families are {', '.join(FAMILIES)}; found {family!r}.")
     least = DEFAULT_CONFIDENCE[family] if confidence is None else confidence
-    if settings or not 0.0 <= overlap <= 1.0 or not 0.0 < least <= 1.0 or longest_side < 32:
+    in_range = 0.0 <= overlap <= 1.0 and 0.0 < least <= 1.0 and (power is None or 0.0 <= power <= 16.0)
+    if settings or not in_range or longest_side < 32:
         raise ModelError(
             "model.invalid_manifest",
-            "A detector takes the option overlap (0 to 1), a confidence over 0 and up to 1, and a longest side of 32 px or more.",
+            "A detector takes the option overlap (0 to 1), YuNet landmark_power as well (0 to 16), a confidence over 0 and up to "
+            "1, and a longest side of 32 px or more.",
         )
     # Each family is imported where it is asked for: a device uses one.
     if family == "yunet":
         from facekeep.detection.yunet import YuNetDetector
 
-        return YuNetDetector(session, input, longest_side=longest_side, confidence=least, overlap=overlap)
+        return YuNetDetector(session, input, longest_side=longest_side, confidence=least, overlap=overlap, landmark_power=power)
     if family == "rfb320":
         from facekeep.detection.rfb import RFBDetector
 

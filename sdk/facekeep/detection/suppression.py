@@ -46,3 +46,11 @@ def non_maximum_suppression(boxes: NDArray[np.float32], scores: NDArray[np.float
 def first_of_each(groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     """Return the most confident candidate of each group."""
     return np.array([group[0] for group in groups], np.intp)
+
+
+def intersection_over_union(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (N,) float32, 0 to 1, of one (4,) box with (N, 4) boxes of left, top, right, bottom; 0 where nothing has an area."""
+    inner = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0).prod(axis=1)
+    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - inner
+    ratio: NDArray[np.float32] = np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+    return ratio

@@ -3,6 +3,9 @@
 Decoded as OpenCV's FaceDetectorYN does (modules/objdetect/src/face_detect.cpp, postProcess): per stride s and cell (column c,
 row r) the score is sqrt(cls * obj), the centre (c + dx, r + dy) * s, the size exp(dw, dh) * s, a landmark (c + x, r + y) * s.
 The landmarks come as image-left eye, image-right eye, nose, image-left and image-right corner of the mouth.
+
+Several cells answer for one face. OpenCV takes the most confident one and drops the others; where the pack asks for it, the
+others have a say in the landmarks: each cell errs a little on its own, so their mean is nearer than the best of them.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from numpy.typing import NDArray
 from facekeep.biometric import Detection, Frame
 from facekeep.contract import InputContract
 from facekeep.detection.fitting import NamedOutputs, fit_frame, require_finite, require_shape, to_detections
-from facekeep.detection.suppression import first_of_each, non_maximum_suppression
+from facekeep.detection.suppression import first_of_each, intersection_over_union, non_maximum_suppression
 from facekeep.errors import ModelError
 from facekeep.ports import Session
 
 _STRIDES = (8, 16, 32)
+# A cell has a say in the landmarks of a face if its box is this much the same: not that of somebody who stands half behind.
+_SAME_FACE = np.float32(0.5)
 _OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES)
 
 
@@ -33,6 +38,8 @@ class YuNetDetector:
         longest_side: longest side a frame is reduced to where the size is free.
         confidence: least score.
         overlap: greatest intersection over union of two faces.
+        landmark_power: the landmarks of a face are the mean over its cells, weighted by this power of their confidence; None
+            for those of the most confident cell, as OpenCV does.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class YuNetDetector:
         longest_side: int,
         confidence: float,
         overlap: float,
+        landmark_power: float | None = None,
     ) -> None:
         largest = _STRIDES[-1]
         if input.multiple_of % largest if input.size_px is None else (input.size_px[0] % largest or input.size_px[1] % largest):
@@ -52,6 +60,7 @@ class YuNetDetector:
         self._longest_side = longest_side
         self._confidence = confidence
         self._overlap = overlap
+        self._landmark_power = landmark_power
 
     def detect(self, frame: Frame) -> tuple[Detection, ...]:
         """Return every face of `frame`, most confident first.
@@ -65,8 +74,24 @@ class YuNetDetector:
         boxes, scores, landmarks = _decode(outputs, fitted.canvas_px, self._confidence)
         if not len(scores):
             return ()
-        kept = first_of_each(non_maximum_suppression(boxes, scores, self._overlap))
-        return to_detections(fitted, boxes[kept], scores[kept], landmarks[kept])
+        groups = non_maximum_suppression(boxes, scores, self._overlap)
+        kept = first_of_each(groups)
+        points = landmarks[kept]
+        if self._landmark_power is not None:
+            weights = scores ** np.float32(self._landmark_power)
+            points = np.stack([_mean_landmarks(group, boxes, weights, landmarks) for group in groups])
+        return to_detections(fitted, boxes[kept], scores[kept], points)
+
+
+def _mean_landmarks(
+    group: NDArray[np.intp], boxes: NDArray[np.float32], weights: NDArray[np.float32], landmarks: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the (5, 2) mean landmarks of the cells of a face whose boxes agree with that of the first."""
+    same = group[intersection_over_union(boxes[group[0]], boxes[group]) >= _SAME_FACE]
+    # The first is among them even if its box has no area.
+    same = same if len(same) else group[:1]
+    mean: NDArray[np.float32] = np.einsum("i,ijk->jk", weights[same] / weights[same].sum(), landmarks[same])
+    return mean
 
 
 @lru_cache(maxsize=16)
