@@ -1,0 +1,77 @@
+"""What travels in a federation: the operator's policy, roster, plan, and the messages of a round. Pure; nothing biometric."""
+
+from facekeep.protocol.acceptance import (
+    contributors,
+    least_quorum,
+    least_threshold,
+    most_colluding,
+    require_acceptable,
+    require_current,
+)
+from facekeep.protocol.actions import Action, Refusal
+from facekeep.protocol.answers import (
+    Abandoned,
+    Confirmed,
+    Introduction,
+    MaskedUpdate,
+    Prepared,
+    Revealed,
+    require_advert,
+    seed_commitment,
+)
+from facekeep.protocol.cohort import Cohort, pack_bits, unpack_bits
+from facekeep.protocol.plan import EXTRA_SHARE, Extra, RoundPlan, SignedPlan
+from facekeep.protocol.policy import FederationPolicy, Kind, Level
+from facekeep.protocol.requests import (
+    AbandonRequest,
+    Advert,
+    Challenge,
+    ConfirmRequest,
+    PrepareRequest,
+    TrainRequest,
+    UnmaskRequest,
+)
+from facekeep.protocol.roster import Roster, RosterEntry, RosterExcerpt, RosterHead
+from facekeep.protocol.topology import Topology, topology_of
+
+__all__ = [
+    "EXTRA_SHARE",
+    "AbandonRequest",
+    "Abandoned",
+    "Action",
+    "Advert",
+    "Challenge",
+    "Cohort",
+    "ConfirmRequest",
+    "Confirmed",
+    "Extra",
+    "FederationPolicy",
+    "Introduction",
+    "Kind",
+    "Level",
+    "MaskedUpdate",
+    "PrepareRequest",
+    "Prepared",
+    "Refusal",
+    "Revealed",
+    "Roster",
+    "RosterEntry",
+    "RosterExcerpt",
+    "RosterHead",
+    "RoundPlan",
+    "SignedPlan",
+    "Topology",
+    "TrainRequest",
+    "UnmaskRequest",
+    "contributors",
+    "least_quorum",
+    "least_threshold",
+    "most_colluding",
+    "pack_bits",
+    "require_acceptable",
+    "require_advert",
+    "require_current",
+    "seed_commitment",
+    "topology_of",
+    "unpack_bits",
+]

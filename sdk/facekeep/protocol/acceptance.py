@@ -1,0 +1,118 @@
+"""Whether a device agrees to a plan: its own policy against what the planner signed. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Final
+
+from facekeep.clock import to_rfc3339
+from facekeep.errors import FederationError
+from facekeep.protocol.plan import RoundPlan
+from facekeep.protocol.policy import FederationPolicy, Kind
+
+# A planner's clock may be ahead of a device's by this much; more is an error of either.
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+# Chance that chance alone puts more colluding devices into a committee, a group or a neighbourhood than is reckoned with.
+RISK_BITS: Final = 30
+
+
+def most_colluding(population: int, drawn: int, percent: int) -> int:
+    """Return how many of `drawn` devices may side with the server, but for a chance of 2**-RISK_BITS.
+
+    Args:
+        population: devices that are drawn from.
+        drawn: how many the plan draws at random.
+        percent: share of colluders among all of them.
+
+    Hoeffding (1963), theorem 2 with section 6: a sample without replacement is at least as close to its mean.
+    """
+    there = population * percent // 100
+    if drawn >= population:
+        return there
+    spread = math.sqrt(drawn * RISK_BITS * math.log(2) / 2)
+    return min(there, drawn, math.ceil(drawn * percent / 100 + spread))
+
+
+def least_threshold(cohort: int, neighbours: int, percent: int) -> int:
+    """Return the fewest shares that colluding neighbours of a device do not have, but for a chance of 2**-RISK_BITS.
+
+    The tail of the binomial distribution, which bounds that of drawing without replacement at this end closely enough for shares
+    of colluders below a third.
+    """
+    there = min(neighbours, cohort * percent // 100)
+    if there == 0:
+        return 2
+    share, tail = percent / 100, 0.0
+    for count in range(neighbours, -1, -1):
+        tail += math.comb(neighbours, count) * share**count * (1 - share) ** (neighbours - count)
+        if tail > 2**-RISK_BITS:
+            return max(2, min(there, count) + 1)
+    return 2
+
+
+def least_quorum(cohort: int, committee: int, percent: int) -> int:
+    """Return the fewest signatures of which two different sets share an honest member: no two lists of survivors reach it."""
+    return (committee + most_colluding(cohort, committee, percent)) // 2 + 1
+
+
+def contributors(plan: RoundPlan, percent: int) -> int:
+    """Return how many honest devices add noise to the smallest sum that may be opened."""
+    drawn = plan.largest_group if plan.groups > 1 else plan.cohort_size
+    return max(1, plan.minimum - most_colluding(plan.cohort_size, drawn, percent))
+
+
+def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime, last_round: int) -> None:
+    """Return if the policy allows the plan. The privacy it costs is the budget's to judge.
+
+    Args:
+        policy: of the device.
+        plan: signed by a planner of the policy.
+        now: the present instant.
+        last_round: number of the last round this device answered, 0 before the first.
+
+    Raises:
+        FederationError: "federation.replayed_plan", "federation.clock", "federation.expired", "federation.cohort_too_small",
+            "federation.plan_refused".
+    """
+    if plan.federation != policy.name:
+        raise refused(f"it is of the federation {plan.federation}, not {policy.name}")
+    # Replay: a round answered twice gives two sums whose difference tells of one device.
+    if plan.round <= last_round:
+        raise FederationError("federation.replayed_plan", f"Round {plan.round} comes after {last_round}, which was answered.")
+    require_current(plan, now)
+    if plan.kind not in policy.kinds or (plan.kind is Kind.TRAINING and plan.level not in policy.levels):
+        raise refused(f"{plan.kind} at the level {plan.level} is not what the policy allows")
+    if plan.minimum < policy.minimum_cohort:
+        raise FederationError(
+            "federation.cohort_too_small",
+            f"The plan opens sums of {plan.minimum}; the policy wants {policy.minimum_cohort} devices.",
+        )
+    if plan.length > policy.most_parameters:
+        raise refused(f"it asks for {plan.length} parameters; the policy allows {policy.most_parameters}")
+    percent = policy.colluding_percent
+    if plan.threshold < (least := least_threshold(plan.cohort_size, plan.neighbours, percent)):
+        raise refused(f"{plan.threshold} shares open a secret; with {percent} % colluding it takes at least {least}")
+    if plan.quorum < (least := least_quorum(plan.cohort_size, plan.committee, percent)):
+        raise refused(f"a quorum of {plan.quorum} of {plan.committee}; with {percent} % colluding it takes at least {least}")
+    if plan.noise_variance == 0 and not policy.unsafe_without_noise:
+        raise refused("it adds no noise")
+
+
+def require_current(plan: RoundPlan, now: datetime) -> None:
+    """Return if the round runs at this moment.
+
+    Raises:
+        FederationError: "federation.clock" before it was issued, "federation.expired" after the deadline.
+    """
+    if now < plan.issued - CLOCK_TOLERANCE:
+        raise FederationError(
+            "federation.clock", f"The plan was issued at {to_rfc3339(plan.issued)}; this clock says {to_rfc3339(now)}."
+        )
+    if now >= plan.deadline:
+        raise FederationError("federation.expired", f"The round ended at {to_rfc3339(plan.deadline)}.")
+
+
+def refused(why: str) -> FederationError:
+    """Return the error for a plan that the policy does not allow."""
+    return FederationError("federation.plan_refused", f"The plan is refused: {why}.")
