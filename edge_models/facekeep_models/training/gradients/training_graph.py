@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -12,12 +14,15 @@ from facekeep_models.training.gradients.differentiation import backward
 from facekeep_models.training.gradients.emitting import Emitter, shapes_of
 from facekeep_models.training.gradients.margin_loss import margin_loss
 
+CROPS: Final = "crops"
+
 
 def training_graph(patchable: onnx.ModelProto) -> onnx.ModelProto:
     """Return the training graph of a model.
 
-    Inputs: `parameters` (P,); the input of the model, (N, ...); `centres` (K, D) unit vectors; `labels` (N,) int64 rows of them;
-    `references` (N, D) unit vectors of the old model; the scalars `margin`, `scale`, `keep`. All float32 but `labels`.
+    Inputs: `parameters` (P,); `crops` (N, ...), the input of the model under another name; `centres` (K, D) unit vectors; `labels`
+    (N,) int64 rows of them; `references` (N, D) unit vectors of the old model; the scalars `margin`, `scale`, `keep`. All float32
+    but `labels`.
     Outputs: `loss` (); `gradient` (P,) of it; `embeddings` (N, D) unit vectors before any step.
 
     Args:
@@ -26,13 +31,17 @@ def training_graph(patchable: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: "export.unsupported_layer" where an operator has no rule.
     """
-    nodes = with_leaky(list(patchable.graph.node))
     forward = onnx.ModelProto()
     forward.CopyFrom(patchable)
+    nodes = with_leaky(list(forward.graph.node))
+    taken = forward.graph.input[0]
+    for node in nodes:
+        node.input[:] = [CROPS if name == taken.name else name for name in node.input]
+    taken.name = CROPS
     del forward.graph.node[:]
     forward.graph.node.extend(nodes)
     shapes = shapes_of(forward)
-    raw, taken = patchable.graph.output[0].name, patchable.graph.input[0]
+    raw = patchable.graph.output[0].name
     dimension = shapes[raw][1]
     if not isinstance(dimension, int):
         raise ExportError("export.unsupported_layer", "An embedding has a fixed number of numbers.")
