@@ -83,7 +83,7 @@ def test_the_command_takes_the_token_from_a_file(
         verdict = json.loads(shell.run(*with_token, "--json", code=10).splitlines()[0])
         assert (verdict["size"], set(verdict["counts"])) == (server.reader.head().size, {"audit.violation"})
         without = json.loads(shell.run(*with_token[:-2], "--json", code=10).splitlines()[0])
-        assert set(without["counts"]) == {"log.unreachable"}
+        assert "log.unreachable" in without["counts"]
         shell.json("audit", "verify", str(tmp_path), "--policy", "policy.toml", "--token-file", "token", code=2)
 
 
