@@ -16,8 +16,8 @@ from facekeep.errors import FederationError
 MESSAGE_TYPE: Final = "query.facekeep"  # "query" and the name under which the ClientApp answers
 ACTION_NAME: Final = "facekeep"
 RECORD: Final = "facekeep"
-# The largest message is a masked update of the `deep` level: some 60,000 numbers of four bytes. A release is larger, but not a message
-# that a device may be made to hold before it checked a signature: this bounds what a stranger can make it hold.
+# The largest message is a masked update of four bytes for each of some 60,000 numbers, or a release with its parameters. This
+# bounds what the other side can make one hold before a signature was checked.
 LARGEST_BODY: Final = 16 * 1024 * 1024
 
 _ACTION = re.compile(r"[a-z]{1,16}")

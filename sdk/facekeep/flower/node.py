@@ -23,6 +23,7 @@ from facekeep.errors import FederationError
 # Neither calls home. Both are needed: one is for events, the other asks for newer versions.
 QUIET: Final[Mapping[str, str]] = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "ORT_DISABLE_TELEMETRY": "1"}
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
+_PORT: Final = 9094
 _FILES: Final = ("node.toml", "node.key", "ca.pem", "trusted-entities.yaml")
 
 
@@ -72,13 +73,9 @@ def supernode_launch(kit: Path, home: Path, *, port: int | None = None) -> Launc
         raise _refused("trusted-entities.yaml names nobody, so any code would be run")
     try:
         stated = tomllib.loads((kit / "node.toml").read_text(encoding="utf-8"))
-        superlink, own_port = stated["superlink"], stated.get("port", 9094) if port is None else port
-        if (
-            stated["version"] != 1
-            or not _ADDRESS.fullmatch(superlink)
-            or not isinstance(own_port, int)
-            or not 0 < own_port < 65_536
-        ):
+        superlink = stated["superlink"]
+        own_port = stated.get("port", _PORT) if port is None else port
+        if stated["version"] != 1 or not _ADDRESS.fullmatch(superlink) or own_port not in range(1, 65_536):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError):
         raise _refused("node.toml states version = 1 and superlink = 'host:port'") from None

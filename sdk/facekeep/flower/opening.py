@@ -1,8 +1,8 @@
 """Which device a ClientApp speaks for: named by this machine, never by a message.
 
-A ClientApp gets settings from three places. The environment of the SuperNode and its `--node-config` belong to the device's operator.
-The run configuration belongs to whoever starts a run, that is, to the server: read from there, a home would let the server choose which
-vault answers. It is therefore not looked at.
+A ClientApp gets settings from three places. The environment of the SuperNode and its `--node-config` belong to the device's
+operator. The run configuration belongs to whoever starts a run, that is, to the server: read from there, a home would let the
+server choose which vault answers. It is therefore not looked at.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from facekeep.keys import KeyFile, OSKeyring, Passphrase
 from facekeep.packs import PackStore
 from facekeep.ports import KeyProvider
 
-# Setting -> (name in the environment, name in the node configuration). Paths and names only: a secret in the node configuration would
-# stand in the list of processes.
+# Setting -> (name in the environment, name in the node configuration). Paths and names only: a secret in the node configuration
+# would stand in the list of processes.
 _SETTINGS: Final = {
     "home": ("FACEKEEP_HOME", "facekeep-home"),
     "key_file": ("FACEKEEP_KEY_FILE", "facekeep-key-file"),

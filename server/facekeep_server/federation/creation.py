@@ -1,4 +1,4 @@
-"""`federate init` and `federate kit`: every key, certificate and file of a federation, made once, in one place, with clear names."""
+"""`federate init` and `federate kit`: every key, certificate and file of a federation, made once and in one place."""
 
 from __future__ import annotations
 

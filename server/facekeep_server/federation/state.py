@@ -13,8 +13,8 @@
     trail/             the coordinator's own trail
     superlink/         Flower's database and home
 
-Every directory is for its owner only. `offline/` is made here because something has to make it; `federate init` says to move it away,
-and every command that needs one of its keys takes `--keys DIR`.
+Every directory is for its owner only. `offline/` is made here because something has to make it; `federate init` says to move it
+away, and every command that needs one of its keys takes `--keys DIR`.
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ class FederationState:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise ServerError(
-                    "server.unavailable", "Another process works on this federation; try again when it is done."
-                ) from None
+                raise ServerError("server.unavailable", "Another process works on this federation; try again later.") from None
             yield
         finally:
             os.close(handle)

@@ -7,9 +7,10 @@ machine's loopback, and only `/v1/fleet/*` goes through the reverse proxy.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from facekeep.flower.node import QUIET, Launch, program
 from facekeep_server.errors import ServerError
@@ -81,9 +82,7 @@ def list_runs(state: FederationState) -> dict[int, str]:
     return {int(run["run-id"]): str(run["status"]) for run in answer.get("runs", [])}
 
 
-def _control(state: FederationState, *arguments: str) -> dict[str, object] | dict[str, list[dict[str, str]]] | dict[str, str]:
-    import os
-
+def _control(state: FederationState, *arguments: str) -> dict[str, Any]:
     launch = control_launch(state, *arguments)
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter's program, no shell

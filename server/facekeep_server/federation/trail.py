@@ -1,11 +1,12 @@
 """The coordinator's own trail: the chain a device keeps, kept by the server about itself.
 
 Plans, completed and aborted rounds, refused replies and releases are recorded the moment they happen, in the form of
-docs/formats/trail.md, signed by the coordinator's key. The trail is submitted to a log server like a device's: whoever audits the log
-sees which rounds there were without asking the coordinator. Entries hold codes, counts and digests, never an update or a name.
+docs/formats/trail.md, signed by the coordinator's key. The trail is submitted to a log server like a device's: whoever audits the
+log sees which rounds there were without asking the coordinator. Entries hold codes, counts and digests, never an update or a
+name.
 
-Files: `entries.jsonl`, one entry a line, and `head`, the signed head. An entry is on the disk before its head is: after a crash between
-the two the trail is longer than its head says, and opening it signs the longer one, whose chain leads there.
+Files: `entries.jsonl`, one entry a line, and `head`, the signed head. An entry is on the disk before its head is: after a crash
+between the two the trail is longer than its head says, and opening it signs the longer one, whose chain leads there.
 """
 
 from __future__ import annotations

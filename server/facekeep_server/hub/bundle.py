@@ -92,7 +92,7 @@ class SignedApp:
                 raise ValueError
         except (ValueError, KeyError, TypeError, binascii.Error):
             raise TrustError(
-                "trust.malformed", "The statement beside the app is not of its form, or is about another app."
+                "trust.malformed", "The statement beside the app is malformed, or about another app."
             ) from None
         return found
 
@@ -107,11 +107,11 @@ def build_app() -> bytes:
         from flwr.cli.build import build_fab_from_files
     except ImportError:
         raise ServerError(
-            "server.invalid_configuration", "Building the app takes Flower: pip install 'facekeep[federated]'."
+            "server.invalid_configuration", "This takes Flower: pip install 'facekeep[federated]'."
         ) from None
     template = resources.files("facekeep_server.hub") / "app"
     files: dict[str, Any] = {
-        "pyproject.toml": (template / "pyproject.toml").read_bytes().replace(b"VERSION", APP_VERSION.encode()),
+        "pyproject.toml": (template / "pyproject.toml.txt").read_bytes().replace(b"VERSION", APP_VERSION.encode()),
         "LICENSE": (template / "LICENSE").read_bytes(),
         f"{PACKAGE}/__init__.py": b"",
         f"{PACKAGE}/client.py": (template / "client.py.txt").read_bytes(),
