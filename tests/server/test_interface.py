@@ -202,6 +202,46 @@ def test_the_journal_of_a_whole_day_names_nobody(make_server: Callable[..., Serv
         assert word not in text
 
 
+def test_every_refusal_is_in_the_journal_with_its_code(make_server: Callable[..., Server], clock: ManualClock) -> None:
+    server = make_server(limits={"body_bytes": 4096})
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JournalFormatter())
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("facekeep_server").setLevel(logging.INFO)
+    token, _ = server.tokens.create(Role.AUDITOR, "auditor", HOUR)
+    wanted: list[str] = []
+    try:
+        with served(server) as client:
+            device, stranger = TestDevice(bytes([1]) * 32, clock=clock), TestDevice(bytes([2]) * 32, clock=clock)
+            device.enrol(client, server.codes.create("gate", HOUR)[0])
+            batch = device.write(2)
+            signed = device.headers("POST", "/v1/trail", batch.to_bytes())
+
+            def send(code: str, headers: dict[str, str], content: bytes = batch.to_bytes(), target: str = "/v1/trail") -> None:
+                answer = client.post(target, content=content, headers=headers)
+                assert answer.json()["code"] == code, answer.text
+                wanted.append(code)
+
+            assert client.post("/v1/trail", content=batch.to_bytes(), headers=signed).status_code == 200
+            send("request.replayed", signed)
+            send("request.unauthenticated", signed | {"Signature": "sig=:" + "A" * 86 + "==:"})
+            send("request.unauthenticated", stranger.headers("POST", "/v1/trail", batch.to_bytes()))
+            send("request.clock_off", device.headers("POST", "/v1/trail", batch.to_bytes(), late=HOUR))
+            send("request.too_large", signed, b"x" * 5000)
+            send("audit.invalid_entry", device.headers("POST", "/v1/trail", b"{}"), b"{}")
+            foreign = stranger.write(1).to_bytes()
+            send("submission.foreign", device.headers("POST", "/v1/trail", foreign), foreign)
+            send("request.forbidden", {"Authorization": f"Bearer {token}"}, b"{}", "/v1/admin/device-codes")
+            send("request.not_found", {}, b"", "/nothing")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    answered = [line for line in lines if line["event"] == "request.answered"]
+    assert [line["code"] for line in answered if "code" in line] == wanted
+    assert all("code" not in line for line in answered if line["status"] < 400)
+
+
 def test_codes_are_documented_and_errors_carry_them() -> None:
     page = (Path(__file__).parents[2] / "docs" / "formats" / "server-api.md").read_text()
     for code, (status, meaning) in CODES.items():

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from facekeep_server.api import device_routes, health_routes, log_routes, people_routes
-from facekeep_server.api.problems import add_handlers, add_problem_schema, to_response
+from facekeep_server.api.problems import REFUSED, add_handlers, add_problem_schema, to_response
 from facekeep_server.assembly import Server
 from facekeep_server.console import create_console
 from facekeep_server.errors import ServerError
@@ -94,6 +94,7 @@ class _Journal:
             self._server.peer_rate.take(peer[0] if peer else "")
         except ServerError as error:
             self._server.metrics.refusals.labels(error.code).inc()
+            scope[REFUSED] = error.code
             await to_response(error)(scope, receive, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)
@@ -106,5 +107,12 @@ class _Journal:
         method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
         self._server.metrics.requests.labels(method, route, str(status)).inc()
         self._server.metrics.seconds.labels(route).observe(seconds)
-        extra = {"method": method, "route": route, "status": status, "milliseconds": round(1000 * seconds)}
+        # `code` only where the request was refused: which refusals there were is what an auditor asks first.
+        extra = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "milliseconds": round(1000 * seconds),
+            "code": scope.get(REFUSED),
+        }
         _LOG.info("request.answered", extra=extra)

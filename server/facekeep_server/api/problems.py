@@ -16,6 +16,7 @@ from facekeep_server.errors import STATUS_OF, OutOfSequenceError, ServerError
 
 _LOG = logging.getLogger("facekeep_server.api")
 MEDIA_TYPE = "application/problem+json"
+REFUSED = "facekeep.refused"
 _TITLES = {
     400: "Malformed",
     401: "Not authenticated",
@@ -56,6 +57,8 @@ def add_handlers(app: FastAPI) -> None:
 
     def answer(request: Request, error: FacekeepError) -> JSONResponse:
         request.app.state.server.metrics.refusals.labels(error.code).inc()
+        # For the journal, which writes one line when the request is over.
+        request.scope[REFUSED] = error.code
         return to_response(error)
 
     async def typed(request: Request, error: Exception) -> JSONResponse:
