@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from facekeep.errors import FacekeepError
-from facekeep_server.cli import credentials, reporting, running, witnessing
+from facekeep_server.cli import credentials, federating, reporting, running, witnessing
 from facekeep_server.cli.opening import Options
 
 # Typer carries a Click of its own in some versions and imports another's in others; what it exports leads to the right one.
@@ -28,6 +28,7 @@ app.add_typer(credentials.token_app, name="token")
 app.add_typer(credentials.device_app, name="device")
 running.add_commands(app)
 witnessing.add_commands(app)
+federating.add_commands(app)
 credentials.add_commands(app)
 reporting.add_commands(app)
 

@@ -1,7 +1,7 @@
 """The roster in the state directory: devices apply with a signed introduction, the authority admits them by hand.
 
-An introduction (`facekeep federate join --out FILE`) is a device's answer to a challenge that is the same for everybody: 32 zero bytes.
-Its signature shows that whoever holds the device key named the exchange key beside it.
+An introduction (`facekeep federate join --out FILE`) is a device's answer to a challenge that is the same for everybody: 32 zero
+bytes. Its signature shows that whoever holds the device key named the exchange key beside it.
 """
 
 from __future__ import annotations

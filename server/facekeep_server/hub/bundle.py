@@ -91,9 +91,7 @@ class SignedApp:
             if fields["schema"] != _VERSION or fields["app"] != APP_ID or fields["sha256"] != found.sha256:
                 raise ValueError
         except (ValueError, KeyError, TypeError, binascii.Error):
-            raise TrustError(
-                "trust.malformed", "The statement beside the app is malformed, or about another app."
-            ) from None
+            raise TrustError("trust.malformed", "The statement beside the app is malformed, or about another app.") from None
         return found
 
 
@@ -106,9 +104,7 @@ def build_app() -> bytes:
     try:
         from flwr.cli.build import build_fab_from_files
     except ImportError:
-        raise ServerError(
-            "server.invalid_configuration", "This takes Flower: pip install 'facekeep[federated]'."
-        ) from None
+        raise ServerError("server.invalid_configuration", "This takes Flower: pip install 'facekeep[federated]'.") from None
     template = resources.files("facekeep_server.hub") / "app"
     files: dict[str, Any] = {
         "pyproject.toml": (template / "pyproject.toml.txt").read_bytes().replace(b"VERSION", APP_VERSION.encode()),
