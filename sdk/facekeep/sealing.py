@@ -105,6 +105,64 @@ class TemplateContext:
 
 
 @dataclass(frozen=True, slots=True)
+class FeaturesContext:
+    """Binds the features kept with a template.
+
+    Attributes:
+        template: what the template itself is bound to; its contract aside, which changes when the template migrates.
+        base: what everything in front of the last map is known by.
+        rows: number of frames.
+        dimension: numbers a frame.
+    """
+
+    template: TemplateContext
+    base: str
+    rows: int
+    dimension: int
+
+    def associated_data(self) -> bytes:
+        """Return label and fields."""
+        bound = self.template
+        fields = (self.base.encode(), bound.purpose.encode(), bound.dtype.encode(), self.rows.to_bytes(4, "big"))
+        shared = length_prefixed(b"facekeep features v1", *fields, self.dimension.to_bytes(4, "big"))
+        return shared + template_data_suffix(
+            bytes.fromhex(bound.principal_id), bound.consent_id.encode(), bound.reference_id.encode(), bound.enrolled_at_us
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleContext:
+    """Binds a training sample.
+
+    Attributes:
+        principal_id: 64 hexadecimal digits, pseudonym of the subject.
+        purpose: what it is kept for.
+        base: what everything in front of the last map is known by.
+        kind: of which capture.
+        dimension: number of features behind the crop.
+        consent_id: id of the consent record that allowed it.
+        sample_id: id of the sample.
+        kept_at_us: microseconds since 1970 at which it was kept.
+    """
+
+    principal_id: str
+    purpose: str
+    base: str
+    kind: str
+    dimension: int
+    consent_id: str
+    sample_id: str
+    kept_at_us: int
+
+    def associated_data(self) -> bytes:
+        """Return label and fields."""
+        fields = (self.base.encode(), self.purpose.encode(), self.kind.encode(), self.dimension.to_bytes(4, "big"))
+        return length_prefixed(b"facekeep sample v1", *fields) + template_data_suffix(
+            bytes.fromhex(self.principal_id), self.consent_id.encode(), self.sample_id.encode(), self.kept_at_us
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class SettingContext:
     """Binds a sealed setting.
 
@@ -135,7 +193,7 @@ def template_data_prefix(contract_id: bytes, purpose: bytes, dtype: bytes, dimen
 
 
 def template_data_suffix(principal: bytes, consent_id: bytes, reference_id: bytes, enrolled_at_us: int) -> bytes:
-    """Return the part of a template's associated data that is its own."""
+    """Return the part of the associated data of a template, its features or a sample that is its own."""
     # Written out, not looped over: this runs once for every template of a gallery.
     return b"%b%b%b%b%b%b\0\0\0\x08%b" % (
         len(principal).to_bytes(4, "big"),

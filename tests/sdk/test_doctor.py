@@ -136,7 +136,7 @@ def test_a_sound_home_needs_no_key_and_is_not_touched(home: Path) -> None:
     assert state() == before
     assert found.has_vault
     assert found.permissions == "0700"
-    assert found.vault_format == 1
+    assert found.vault_format == 2
     assert found.key_provider == "key-file"
     assert found.vault_bytes > 10_000
     assert str(home) not in problems

@@ -44,7 +44,7 @@ def test_what_was_put_in_comes_out_after_a_restart(tmp_path: Path) -> None:
         assert content(vault) == before
         vault.verify()
     names = [name for _, name, *_ in before["subjects"]]
-    counts = [len(templates) for _, _, _, templates, _ in before["subjects"]]
+    counts = [len(templates) for _, _, _, templates, *_ in before["subjects"]]
     assert names == ["alice", "bob", "carol"]
     assert counts == [1, 2, 0]
 

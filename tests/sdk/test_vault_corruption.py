@@ -25,7 +25,8 @@ class Damaged:
     def __init__(self, root: Path) -> None:
         self.home, self.key = root / "home", KeyFile(root / "key")
         with SQLiteVault.create(self.home, self.key, clock=ManualClock(START), page_size=512) as vault:
-            populate(vault)
+            # Without samples: every byte of the file is tried below, and those of one sample are like any other's.
+            populate(vault, with_samples=False)
             # While it is open, its last commits are in the write-ahead log.
             self.open_files = self._files()
             self.content = content(vault)
@@ -157,6 +158,11 @@ FORGERIES = {
     "enrolment dated later": ("UPDATE templates SET enrolled_at_us = enrolled_at_us + 1 WHERE slot = 0", {"vault.corrupt"}),
     "template dropped": ("DELETE FROM templates WHERE slot = 2", {"vault.corrupt"}),
     "template doubled": ("INSERT INTO templates SELECT 9, {rest} FROM templates WHERE slot = 0", {"vault.corrupt"}),
+    "features dropped": ("DELETE FROM features WHERE slot = 1", {"vault.corrupt"}),
+    "features of another template": ("UPDATE features SET slot = 0 WHERE slot = 1", {"vault.corrupt"}),
+    "features of nobody": ("INSERT INTO features SELECT 9, base, row_count, dimension, envelope FROM features", {"vault.corrupt"}),
+    "features of another base": ("UPDATE features SET base = zeroblob(64)", {"vault.corrupt"}),
+    "features in another shape": ("UPDATE features SET row_count = 4, dimension = 4", {"vault.corrupt"}),
     "consent dropped": ("DELETE FROM consents WHERE slot = 0", {"vault.corrupt"}),
     "slot beyond all bounds": ("UPDATE settings SET slot = 4611686018427387904", {"vault.corrupt"}),
     "negative slot": ("UPDATE settings SET slot = -1", {"vault.corrupt"}),
@@ -188,7 +194,8 @@ FORGERIES = {
     "note dropped": ("DELETE FROM trail_head", {"vault.corrupt"}),
     "another application's": ("PRAGMA application_id = 0", {"vault.corrupt"}),
     "older format": ("PRAGMA user_version = 0", {"vault.corrupt"}),
-    "newer format": ("PRAGMA user_version = 2", {"vault.newer_version"}),
+    "format before": ("PRAGMA user_version = 1", {"vault.corrupt"}),
+    "newer format": ("PRAGMA user_version = 3", {"vault.newer_version"}),
     "trigger": ("CREATE TRIGGER spy AFTER INSERT ON trail BEGIN DELETE FROM consents; END", {"vault.corrupt"}),
     "view": ("CREATE VIEW spy AS SELECT 1", {"vault.corrupt"}),
     "table dropped": ("DROP TABLE settings", {"vault.corrupt"}),

@@ -15,7 +15,7 @@ from facekeep.keys import Anchor, KeyFile, KeystoreSecrets
 from facekeep.keys.keystore import decode_keystore, encode_header, encode_keystore, payload_key
 from facekeep.merkle import leaf_hash
 from facekeep.note import verifier_key
-from facekeep.sealing import DataKeyContext, TemplateContext, seal, unseal
+from facekeep.sealing import DataKeyContext, FeaturesContext, SampleContext, TemplateContext, seal, unseal
 from facekeep.signing import DeviceKey
 from facekeep.vault.head import VaultHead, _mac
 from facekeep.vault.store import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -47,7 +47,19 @@ def dump(data: bytes) -> str:
 
 def envelope_example() -> list[str]:
     plaintext = np.full(4, 0.5, "<f4").tobytes()
-    return [dump(KEY), dump(plaintext), dump(context().associated_data()), dump(seal(KEY, plaintext, context(), Counting()))]
+    features = FeaturesContext(context(), "ba" * 32, 2, 2)
+    sample = SampleContext(
+        "ab" * 32, "federated-training", "ba" * 32, "night", 2, "urn:uuid:c", "urn:uuid:s", 1_795_262_400_000_000
+    )
+    return [
+        dump(KEY),
+        dump(plaintext),
+        dump(context().associated_data()),
+        dump(seal(KEY, plaintext, context(), Counting())),
+        dump(features.associated_data()),
+        dump(seal(KEY, plaintext, features, Counting())),
+        dump(sample.associated_data()),
+    ]
 
 
 def keystore_example() -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.audit import AuditEvent
-from facekeep.biometric import Template
+from facekeep.biometric import Features, Template, TrainingSample
 from facekeep.clock import ManualClock
 from facekeep.consent import ConsentRecord, Lifecycle, Notice, Purpose, SignedConsent, fold_chain, new_record, sign_record
 from facekeep.errors import FacekeepError
@@ -62,6 +62,20 @@ def template(seed: int, dimension: int = 16, contract_id: str = CONTRACT) -> Tem
     return Template(unit_vector(seed, dimension), contract_id, new_record_id(), START + timedelta(seconds=seed, microseconds=seed))
 
 
+BASE = hashlib.sha256(b"a base").hexdigest()
+
+
+def features(seed: int, frames: int = 2, dimension: int = 8) -> Features:
+    return Features(np.random.default_rng(seed).standard_normal((frames, dimension)).astype(np.float32), BASE)
+
+
+def sample(seed: int, kind: str = "enrolment") -> TrainingSample:
+    draw = np.random.default_rng(seed)
+    pixels = draw.integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    vector = draw.standard_normal(8).astype(np.float32)
+    return TrainingSample(pixels, vector, BASE, kind, new_record_id(), START + timedelta(minutes=seed))
+
+
 def consent(
     vault: SQLiteVault, transaction: VaultTransaction, handle: SubjectHandle, state: Lifecycle = Lifecycle.GIVEN
 ) -> SignedConsent:
@@ -89,11 +103,21 @@ def enrol(vault: SQLiteVault, name: str, *seeds: int, dimension: int = 16, contr
         signed = consent(vault, transaction, handle)
         transaction.append_consent(handle, signed)
         for seed in seeds:
-            transaction.add_template(
-                handle, template(seed, dimension, contract_id), purpose=Purpose.ENROLMENT, consent_id=new_record_id()
-            )
+            made = template(seed, dimension, contract_id)
+            # Every other one has features, as a gallery has that began before there were any.
+            kept = features(seed) if seed % 2 == 0 else None
+            transaction.add_template(handle, made, purpose=Purpose.ENROLMENT, consent_id=new_record_id(), features=kept)
         transaction.append_event(AuditEvent("template.created", subject=handle.commitment, details={"contract": contract_id[:16]}))
     return handle
+
+
+def keep(vault: SQLiteVault, name: str, *seeds: int) -> None:
+    """Keep a training sample of a subject for each seed."""
+    with vault.transaction() as transaction:
+        handle = transaction.find_subject(name)
+        assert handle is not None
+        for seed in seeds:
+            transaction.add_sample(handle, sample(seed), purpose=Purpose.FEDERATED_TRAINING, consent_id=new_record_id())
 
 
 def erased(references: int, epoch: int) -> AuditEvent:
@@ -105,11 +129,14 @@ def log_use(vault: SQLiteVault, number: int = 1) -> None:
         transaction.append_event(AuditEvent("verification", details={"references": number, "match": True}))
 
 
-def populate(vault: SQLiteVault) -> None:
-    """Three subjects with one, two and no templates, a setting, and some history."""
+def populate(vault: SQLiteVault, *, with_samples: bool = True) -> None:
+    """Three subjects with one, two and no templates, features of one of them, two samples, a setting, and some history."""
     enrol(vault, "alice", 1)
     enrol(vault, "bob", 2, 3)
     enrol(vault, "carol")
+    if with_samples:
+        keep(vault, "alice", 1)
+        keep(vault, "bob", 3)
     with vault.transaction() as transaction:
         transaction.write_setting("models", b'{"detector":"yunet"}')
     log_use(vault)
@@ -133,6 +160,14 @@ def content(vault: SQLiteVault) -> dict[str, Any]:
                         for item in transaction.open_templates(handle, CONTRACT)
                     ],
                     transaction.consents(handle),
+                    [
+                        None if kept is None else (kept.base, kept.rows.tobytes())
+                        for kept in (transaction.features(handle, item.slot) for item in transaction.templates_of(handle))
+                    ],
+                    [
+                        (kept.sample_id, kept.kind, kept.base, kept.kept_at, kept.pixels.tobytes(), kept.features.tobytes())
+                        for kept in transaction.samples(handle)
+                    ],
                 )
                 for handle in handles
             ],

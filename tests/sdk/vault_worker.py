@@ -65,6 +65,9 @@ def codes(home: Path) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "work":
         work(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    elif sys.argv[1] == "open":
+        say("opening")
+        open_vault(Path(sys.argv[2])).close()
     else:
         # Given up only now, when all is imported: another user may not be able to read this interpreter.
         unit_vector(1)

@@ -14,6 +14,7 @@ OK = "ok"
 # Event code -> the details it may carry. A closed list: what is not here cannot be logged, not even by mistake.
 EVENTS: Final[dict[str, frozenset[str]]] = {
     "vault.created": frozenset({"provider"}),
+    "vault.upgraded": frozenset({"from", "to"}),
     "key.rotated": frozenset({"epoch"}),
     "model.activated": frozenset({"contract", "detector", "embedder", "pad"}),
     "consent.requested": frozenset({"record", "purposes"}),

@@ -1,4 +1,4 @@
-"""Values that stay on the device: frames, samples, embeddings, templates, scores, decisions.
+"""Values that stay on the device: frames, samples, features, embeddings, templates, scores, decisions.
 
 Every type is frozen and validated at construction: a value that exists is valid. Array types copy their input, are
 read-only, compare by identity, and have a repr that shows no number of the array. Words follow ISO/IEC 2382-37.
@@ -9,6 +9,7 @@ from facekeep.biometric.face import Detection, HeadPose, PADOutcome, PADReport, 
 from facekeep.biometric.frame import Frame
 from facekeep.biometric.sample import FaceSample
 from facekeep.biometric.template import Embedding, Template
+from facekeep.biometric.training import Features, TrainingSample
 
 __all__ = [
     "Candidate",
@@ -17,6 +18,7 @@ __all__ = [
     "Detection",
     "Embedding",
     "FaceSample",
+    "Features",
     "Frame",
     "HeadPose",
     "Identification",
@@ -25,4 +27,5 @@ __all__ = [
     "PADReport",
     "QualityReport",
     "Template",
+    "TrainingSample",
 ]

@@ -15,7 +15,7 @@ from facekeep.demo.record import Comparison, Grant, Promise, Proof, Refusal, Sea
 from facekeep.demo.stage import Stage
 from facekeep.demo.words import counted, people
 from facekeep.device import Device
-from facekeep.vault.sqlite import KEYSTORE_FILE
+from facekeep.vault.creation import KEYSTORE_FILE
 
 _CONTROL_BYTES: Final = 4096
 

@@ -14,7 +14,7 @@ from facekeep.errors import FacekeepError
 from facekeep.keys.keystore import parse_header, split_keystore
 from facekeep.packs import Build, Manifest, PackStore, split_name
 from facekeep.runtime import available_runtimes
-from facekeep.vault.sqlite import KEYSTORE_FILE, VAULT_FILE
+from facekeep.vault.creation import KEYSTORE_FILE, VAULT_FILE
 from facekeep.vault.store import APPLICATION_ID, SCHEMA_VERSION
 
 # Offsets in the header of a SQLite file: https://www.sqlite.org/fileformat2.html#the_database_header

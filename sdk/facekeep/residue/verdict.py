@@ -17,6 +17,8 @@ class Trace(StrEnum):
     WRAPPED_KEY = "wrapped-key"
     PROFILE = "profile"
     TEMPLATE = "template"
+    FEATURES = "features"
+    SAMPLE = "sample"
     SECRET = "secret"  # noqa: S105 - the word for one, not one
     STRAY_ENVELOPE = "stray-envelope"
     STRAY_KEYSTORE = "stray-keystore"
@@ -26,7 +28,17 @@ class Trace(StrEnum):
 
 
 # Ciphertext, and a keyed tag: of use only to whoever still has the key it was made under.
-_SEALED = frozenset({Trace.INDEX_TAG, Trace.WRAPPED_KEY, Trace.PROFILE, Trace.TEMPLATE, Trace.STRAY_ENVELOPE})
+_SEALED = frozenset(
+    {
+        Trace.INDEX_TAG,
+        Trace.WRAPPED_KEY,
+        Trace.PROFILE,
+        Trace.TEMPLATE,
+        Trace.FEATURES,
+        Trace.SAMPLE,
+        Trace.STRAY_ENVELOPE,
+    }
+)
 
 
 class Verdict(StrEnum):

@@ -15,10 +15,12 @@ from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.keys import Anchor
 from facekeep.merkle import Frontier, leaf_hash
-from facekeep.vault.store import SCHEMA_VERSION, TABLES, Store, blob, damaged
+from facekeep.vault.store import ADDED_TABLES, SCHEMA_VERSION, TABLES, Store, blob, damaged
 
 _HEAD, _TRAIL, _BASE = b"facekeep vault head v1\n", b"facekeep trail head v1\n", b"facekeep trail base v1\n"
 _MAC_BYTES = 32
+_TRAIL_VERSION = 1
+_FIRST_TABLES = set(TABLES) - set(ADDED_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,16 @@ class VaultHead:
         """What the keystore is to remember of this head."""
         return Anchor(self.counter, self.trail_size, self.trail_hash)
 
+    @property
+    def version(self) -> int:
+        """Version of the format: 1 before the tables of version 2 were added."""
+        return SCHEMA_VERSION if set(self.tables) == set(TABLES) else 1
+
     def to_bytes(self) -> bytes:
         """Return the canonical JSON that is authenticated."""
         return to_canonical(
             {
-                "v": SCHEMA_VERSION,
+                "v": self.version,
                 "vault_id": self.vault_id,
                 "epoch": self.epoch,
                 "counter": self.counter,
@@ -80,7 +87,7 @@ class VaultHead:
                 fields["trail"]["size"],
                 fields["trail"]["last"],
             )
-            if set(head.tables) != set(TABLES) or head.to_bytes() != body:
+            if set(head.tables) not in (set(TABLES), _FIRST_TABLES) or head.to_bytes() != body:
                 raise ValueError("not a head")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise damaged() from None
@@ -178,7 +185,7 @@ def fold_trail(base: TrailHead, entries: Iterable[bytes]) -> TrailHead:
 def _trail_bytes(trail: TrailHead) -> bytes:
     return to_canonical(
         {
-            "v": SCHEMA_VERSION,
+            "v": _TRAIL_VERSION,
             "size": trail.size,
             "edge": [item.hex() for item in trail.frontier.edge],
             "last": trail.last_hash.hex() if trail.last_hash else None,

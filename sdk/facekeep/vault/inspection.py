@@ -15,7 +15,10 @@ from facekeep.sealing import PREFIX_BYTES
 from facekeep.vault.store import Store, blob
 from facekeep.vault.subjects import index_tag
 
-_QUERY: Final = "SELECT wrapped_key FROM subjects UNION ALL SELECT profile FROM subjects UNION ALL SELECT envelope FROM templates"
+_QUERY: Final = (
+    "SELECT wrapped_key FROM subjects UNION ALL SELECT profile FROM subjects UNION ALL SELECT envelope FROM templates "
+    "UNION ALL SELECT envelope FROM features UNION ALL SELECT substr(envelope, 1, 20) FROM samples"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

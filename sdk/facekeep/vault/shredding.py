@@ -1,4 +1,4 @@
-"""What a transaction can destroy: subjects, single templates, consent records, the oldest entries of the trail."""
+"""What a transaction can destroy: subjects, single templates, samples, consent records, the oldest entries of the trail."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from facekeep.audit import TrailHead
 from facekeep.consent import SignedConsent
 from facekeep.merkle import Frontier, leaf_hash
 from facekeep.retention import ErasureMark, Inclusion
-from facekeep.sealing import DataKey, DataKeyContext, ProfileContext, TemplateContext, seal, unseal
-from facekeep.vault.gallery import DTYPE
+from facekeep.sealing import DataKey, DataKeyContext, ProfileContext, seal, unseal
 from facekeep.vault.head import fold_trail, read_trail_base, trail_base_setting
-from facekeep.vault.sealed import SealedSettings
-from facekeep.vault.store import Row, blob, damaged
+from facekeep.vault.rows import FeatureAndSampleRows
+from facekeep.vault.store import blob, damaged
 from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, require_wrap_key, rewrap
 from facekeep.vault.tables import SlotTable, record_leaf
 from facekeep.vault.working import EPOCH, MICROSECOND
 
 TRAIL_BASE = "trail.base"
-_TEMPLATE_COLUMNS = "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class ErasedCounts:
     inclusion: Inclusion | None = field(default=None, compare=False, repr=False)
 
 
-class Shredding(SealedSettings):
+class Shredding(FeatureAndSampleRows):
     """Destroying, and what has to be known to decide on it."""
 
     def stored_templates(self) -> tuple[StoredTemplate, ...]:
@@ -124,14 +122,22 @@ class Shredding(SealedSettings):
         return int(self._store.value("SELECT coalesce(min(seq), 0) FROM trail"))
 
     def drop_subject(self, handle: SubjectHandle) -> int:
-        """Delete a subject and its templates, and return how many those were. `SQLiteVault.shred` is the way in."""
+        """Delete a subject, its templates and samples, and return how many templates. `SQLiteVault.shred` is the way in."""
         self._require_durable()
         opened = self._subject(handle)
         slots = self._tables.templates_of.get(handle.slot, [])
+        samples = self._tables.samples_of.get(handle.slot, [])
         wrapped, profile = self._store.row("SELECT wrapped_key, profile FROM subjects WHERE slot = ?", handle.slot)
         self.shredded += [ErasureMark.of("wrapped-key", blob(wrapped)), ErasureMark.of("profile", blob(profile))]
-        self.shredded += [ErasureMark.of("template", blob(self._template_row(slot)[9])) for slot in slots]
+        for slot in slots:
+            self._mark_template(slot)
+        self._mark_samples(samples)
+        for slot in slots:
+            if slot in self._tables.features:
+                self._store.change("DELETE FROM features WHERE slot = ?", slot)
         if self._store.run("DELETE FROM templates WHERE subject_slot = ?", handle.slot) != len(slots):
+            raise damaged()
+        if self._store.run("DELETE FROM samples WHERE subject_slot = ?", handle.slot) != len(samples):
             raise damaged()
         self._store.change("DELETE FROM subjects WHERE slot = ?", handle.slot)
         self.tables_changed = True
@@ -140,7 +146,7 @@ class Shredding(SealedSettings):
         return len(slots)
 
     def drop_templates(self, handle: SubjectHandle, slots: Collection[int]) -> None:
-        """Delete some templates of a subject and put what it keeps under a new data key.
+        """Delete some templates of a subject, and their features, and put what it keeps under a new data key.
 
         With the old one, a copy of a deleted row from a backup would still open: it is in the vault of today as well.
         """
@@ -150,11 +156,32 @@ class Shredding(SealedSettings):
         if not slots or not set(slots) <= set(held):
             raise ValueError("templates of this subject are named, at least one")
         for slot in slots:
-            self.shredded.append(ErasureMark.of("template", blob(self._template_row(slot)[9])))
+            self._mark_template(slot)
+            self._drop_features(slot)
             self._store.change("DELETE FROM templates WHERE slot = ?", slot)
             self._tables.drop_template(slot)
         self.tables_changed = True
         self._rekey(opened)
+
+    def drop_samples(self, handle: SubjectHandle, slots: Collection[int] | None = None) -> int:
+        """Delete some training samples of a subject, all if left out, put what it keeps under a new data key, and return how many.
+
+        `SQLiteVault.shred` is the way in: a copy of what is deleted opens no more once the wrap key is rotated.
+        """
+        self._require_durable()
+        opened = self._subject(handle)
+        held = self._tables.samples_of.get(handle.slot, [])
+        chosen = list(held if slots is None else slots)
+        if not set(chosen) <= set(held):
+            raise ValueError("samples of this subject are named")
+        if chosen:
+            self._mark_samples(chosen)
+            for slot in chosen:
+                self._store.change("DELETE FROM samples WHERE slot = ?", slot)
+                self._tables.drop_sample(handle.slot, slot)
+            self.tables_changed = True
+            self._rekey(opened)
+        return len(chosen)
 
     def drop_consents(self, principal_id: str) -> int:
         """Delete a whole chain of consent records, and return how many those were."""
@@ -214,23 +241,15 @@ class Shredding(SealedSettings):
             bound = self._template_context(kept, handle)
             envelope = seal(fresh.key, unseal(opened.data_key.key, blob(kept[9]), bound), bound, self._randomness)
             self._store.change("UPDATE templates SET envelope = ? WHERE slot = ?", envelope, slot)
-            self._tables.slots["templates"].put(slot, record_leaf("templates", *kept[:9], envelope))
+            self._note("templates", (*kept[:9], envelope))
+            self._reseal_features(slot, bound, opened.data_key.key, fresh.key)
+        self._reseal_samples(handle, opened.data_key.key, fresh.key)
         self._opened[handle.slot] = replace(opened, data_key=fresh)
 
-    def _template_row(self, slot: int) -> Row:
-        return self._store.row(f"SELECT {_TEMPLATE_COLUMNS} FROM templates WHERE slot = ?", slot)  # noqa: S608 - constants only
+    def _mark_template(self, slot: int) -> None:
+        self.shredded.append(ErasureMark.of("template", blob(self._template_row(slot)[9])))
+        if slot in self._tables.features:
+            self.shredded.append(ErasureMark.of("features", blob(self._features_row(slot)[4])))
 
-    def _template_context(self, row: Row, handle: SubjectHandle) -> TemplateContext:
-        """Return what the envelope of a row is bound to.
-
-        Raises:
-            VaultError: "vault.corrupt".
-        """
-        try:
-            reference_id, contract_id, purpose, consent_id, dtype = (blob(column).decode("ascii") for column in row[2:7])
-        except UnicodeDecodeError:
-            raise damaged() from None
-        dimension, at = row[7], row[8]
-        if dtype != DTYPE or not isinstance(dimension, int) or not isinstance(at, int):
-            raise damaged()
-        return TemplateContext(handle.principal_id, purpose, contract_id, consent_id, dtype, dimension, reference_id, at)
+    def _mark_samples(self, slots: Collection[int]) -> None:
+        self.shredded += [ErasureMark.of("sample", blob(self._sample_row(slot)[9])) for slot in slots]

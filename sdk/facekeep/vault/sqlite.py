@@ -25,6 +25,7 @@ from facekeep.vault.state import Snapshot, read_head
 from facekeep.vault.store import Store, blob, damaged, require_regular_files
 from facekeep.vault.subjects import SubjectHandle
 from facekeep.vault.transaction import VaultTransaction
+from facekeep.vault.upgrading import upgrade_if_older
 
 _SYSTEM_RANDOMNESS = SystemRandomness()
 _TRAIL_BATCH = 512
@@ -101,6 +102,8 @@ class SQLiteVault:
     ) -> SQLiteVault:
         """Open the vault in `home`, verify every row against its head, and finish a rotation that a crash cut short.
 
+        A vault of version 1 is brought up to this version first.
+
         Raises:
             VaultError: "vault.not_found", "vault.wrong_key", "vault.corrupt", "vault.rolled_back", "vault.newer_version",
                 "vault.busy", "vault.read_only" and the key provider's.
@@ -110,9 +113,9 @@ class SQLiteVault:
             raise VaultError("vault.not_found", "There is no vault in the directory given. Create one, or check the path.")
         keystore = Keystore.open(home / KEYSTORE_FILE, provider, randomness=randomness, busy_timeout_seconds=busy_timeout_seconds)
         require_regular_files(home / VAULT_FILE)
-        store = Store(home / VAULT_FILE, busy_timeout_seconds)
-        vault = cls(home, store, keystore, clock, randomness)
+        vault = cls(home, store := Store(home / VAULT_FILE, busy_timeout_seconds), keystore, clock, randomness)
         try:
+            upgrade_if_older(store, keystore, vault._key, clock, randomness)
             store.require_schema()
             vault._load()
         except BaseException:
@@ -124,6 +127,11 @@ class SQLiteVault:
     def device_key(self) -> DeviceKey:
         """The key that signs for this device."""
         return self._key
+
+    @property
+    def home(self) -> Path:
+        """The directory it lies in."""
+        return self._home
 
     @property
     def vault_id(self) -> str:
@@ -292,7 +300,7 @@ class SQLiteVault:
                 self._store.require_schema()
                 if self._store.rows("PRAGMA integrity_check") != [(b"ok",)]:
                     raise damaged()
-                for _ in transaction.sealed_templates():
+                for _ in transaction.sealed_values():
                     pass
             self.verify_trail()
 
@@ -390,6 +398,3 @@ class SQLiteVault:
 
 def _inside() -> VaultError:
     return VaultError("vault.busy", "This thread is inside a transaction already. End it before you begin another.")
-
-
-__all__ = ["KEYSTORE_FILE", "VAULT_FILE", "ErasedCounts", "SQLiteVault"]

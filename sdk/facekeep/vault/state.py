@@ -12,7 +12,7 @@ from facekeep.keys import Anchor, Keystore, KeystoreSecrets
 from facekeep.merkle import leaf_hash
 from facekeep.signing import DeviceKey
 from facekeep.vault.head import VaultHead, parse_trail_head, read_head_bytes, read_trail_head
-from facekeep.vault.store import Store, blob, damaged
+from facekeep.vault.store import SCHEMA_VERSION, Store, blob, damaged
 from facekeep.vault.tables import Tables, load_tables
 
 
@@ -35,7 +35,7 @@ class Snapshot:
     trail_bytes: bytes
 
 
-def read_head(store: Store, keystore: Keystore, key: DeviceKey, before: Snapshot | None) -> Snapshot:
+def read_head(store: Store, keystore: Keystore, key: DeviceKey, before: Snapshot | None, version: int = SCHEMA_VERSION) -> Snapshot:
     """Return the state of the file inside a transaction, verifying what is not the same as `before`.
 
     1. the head, against the head key and the keystore's anchor
@@ -54,6 +54,8 @@ def read_head(store: Store, keystore: Keystore, key: DeviceKey, before: Snapshot
         head, tables = before.head, before.tables
     else:
         head = VaultHead.parse(body)
+        if head.version != version:
+            raise damaged()
         if head.epoch not in secrets.wrap_keys or head.epoch != secrets.epoch:
             keystore.refresh()
         require_not_rolled_back(head, keystore.secrets, before.head.anchor if before else Anchor())

@@ -13,10 +13,12 @@ from typing import Any, Final
 from facekeep.errors import VaultError
 from facekeep.keys.files import PRIVATE_FILE, sync_directory, typed_os_errors
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x464B5654  # "FKVT"
 # Tables under the head's Merkle roots. No index and no text column: what SQLite could misread or lose, it does not keep.
-TABLES: Final = ("subjects", "templates", "consents", "settings")
+TABLES: Final = ("subjects", "templates", "consents", "settings", "features", "samples")
+# What version 2 added: a vault of version 1 is brought up to it when it is opened.
+ADDED_TABLES: Final = ("features", "samples")
 SCHEMA: Final[dict[str, str]] = {
     "head": "id INTEGER PRIMARY KEY, body BLOB NOT NULL, mac BLOB NOT NULL",
     "subjects": "slot INTEGER PRIMARY KEY, index_tag BLOB NOT NULL, epoch INTEGER NOT NULL, wrapped_key BLOB NOT NULL, "
@@ -26,6 +28,11 @@ SCHEMA: Final[dict[str, str]] = {
     "enrolled_at_us INTEGER NOT NULL, envelope BLOB NOT NULL",
     "consents": "slot INTEGER PRIMARY KEY, principal_id BLOB NOT NULL, body BLOB NOT NULL, signature BLOB NOT NULL",
     "settings": "slot INTEGER PRIMARY KEY, name BLOB NOT NULL, value BLOB NOT NULL",
+    "features": "slot INTEGER PRIMARY KEY REFERENCES templates(slot), base BLOB NOT NULL, row_count INTEGER NOT NULL, "
+    "dimension INTEGER NOT NULL, envelope BLOB NOT NULL",
+    "samples": "slot INTEGER PRIMARY KEY, subject_slot INTEGER NOT NULL REFERENCES subjects(slot), sample_id BLOB NOT NULL, "
+    "base BLOB NOT NULL, purpose BLOB NOT NULL, consent_id BLOB NOT NULL, kind BLOB NOT NULL, dimension INTEGER NOT NULL, "
+    "kept_at_us INTEGER NOT NULL, envelope BLOB NOT NULL",
     "trail": "seq INTEGER PRIMARY KEY, body BLOB NOT NULL",
     "trail_head": "id INTEGER PRIMARY KEY, body BLOB NOT NULL, mac BLOB NOT NULL, note BLOB NOT NULL",
 }
@@ -125,8 +132,7 @@ class Store:
             store.begin(durable=True)
             store.run(f"PRAGMA application_id={APPLICATION_ID}")
             store.run(f"PRAGMA user_version={SCHEMA_VERSION}")
-            for statement in _STATEMENTS.values():
-                store.run(statement)
+            store.create_tables(SCHEMA)
             store.commit()
         with typed_os_errors("create the vault"):
             sync_directory(path.parent)
@@ -141,24 +147,35 @@ class Store:
         for suffix in SIDE_FILES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    def require_schema(self) -> None:
-        """Return if the file is a vault of this version with exactly our tables.
+    def create_tables(self, names: Iterable[str]) -> None:
+        """Create some of our tables, inside the caller's transaction."""
+        for name in names:
+            self.run(_STATEMENTS[name])
+
+    def require_schema(self, wanted: int = SCHEMA_VERSION) -> None:
+        """Return if the file is a vault of one version, this one if left out, with exactly its tables.
 
         Raises:
             VaultError: "vault.corrupt" or "vault.newer_version".
         """
         if self.value("PRAGMA application_id") != APPLICATION_ID:
             raise damaged("The file is not a Facekeep vault")
-        version = integer(self.value("PRAGMA user_version"))
+        version = self.version
         if version > SCHEMA_VERSION:
             raise VaultError(
                 "vault.newer_version", f"The vault has format {version}; this Facekeep reads up to {SCHEMA_VERSION}. Update it."
             )
         # A trigger or a view laid into the file would run inside our transactions.
         found = {(kind, name): sql for kind, name, sql in self.rows("SELECT type, name, sql FROM sqlite_master")}
-        expected = {(b"table", name.encode()): sql.encode() for name, sql in _STATEMENTS.items()}
-        if version != SCHEMA_VERSION or found != expected or self.value("PRAGMA journal_mode") != b"wal":
+        names = [name for name in SCHEMA if wanted == SCHEMA_VERSION or name not in ADDED_TABLES]
+        expected = {(b"table", name.encode()): _STATEMENTS[name].encode() for name in names}
+        if version != wanted or found != expected or self.value("PRAGMA journal_mode") != b"wal":
             raise damaged()
+
+    @property
+    def version(self) -> int:
+        """The format that the file says it has, before anything else of it is believed."""
+        return integer(self.value("PRAGMA user_version"))
 
     def rows(self, sql: str, *parameters: object) -> list[Row]:
         """Return every row of a query."""

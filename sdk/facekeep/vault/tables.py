@@ -16,6 +16,8 @@ _COLUMNS = {
     "templates": "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope",
     "consents": "slot, principal_id, body, signature",
     "settings": "slot, name, value",
+    "features": "slot, base, row_count, dimension, envelope",
+    "samples": "slot, subject_slot, sample_id, base, purpose, consent_id, kind, dimension, kept_at_us, envelope",
 }
 
 
@@ -77,6 +79,8 @@ class Tables:
         subject_slots: index tag -> slot of the subject.
         templates: slot of a template -> (slot of its subject, contract id).
         templates_of: slot of a subject -> slots of its templates, in order of enrolment.
+        features: slots of the templates that have features.
+        samples_of: slot of a subject -> slots of its training samples.
         consents_of: principal -> slots of its consent records, in order.
         setting_slots: name -> slot.
     """
@@ -85,6 +89,8 @@ class Tables:
     subject_slots: dict[bytes, int] = field(default_factory=dict)
     templates: dict[int, tuple[int, str]] = field(default_factory=dict)
     templates_of: dict[int, list[int]] = field(default_factory=dict)
+    features: set[int] = field(default_factory=set)
+    samples_of: dict[int, list[int]] = field(default_factory=dict)
     consents_of: dict[bytes, list[int]] = field(default_factory=dict)
     setting_slots: dict[bytes, int] = field(default_factory=dict)
 
@@ -107,13 +113,28 @@ class Tables:
         owner, _ = self.templates.pop(slot)
         self.templates_of[owner].remove(slot)
         self.slots["templates"].clear(slot)
+        self.drop_features(slot)
+
+    def drop_features(self, slot: int) -> None:
+        """Forget the features of one template, if it has any."""
+        if slot in self.features:
+            self.features.remove(slot)
+            self.slots["features"].clear(slot)
+
+    def drop_sample(self, owner: int, slot: int) -> None:
+        """Forget one training sample."""
+        self.samples_of[owner].remove(slot)
+        self.slots["samples"].clear(slot)
 
     def drop_subject(self, tag: bytes, slot: int) -> None:
-        """Forget a subject and its templates."""
+        """Forget a subject, its templates and its samples."""
         del self.subject_slots[tag]
         for template in self.templates_of.pop(slot, []):
             del self.templates[template]
             self.slots["templates"].clear(template)
+            self.drop_features(template)
+        for sample in self.samples_of.pop(slot, []):
+            self.slots["samples"].clear(sample)
         self.slots["subjects"].clear(slot)
 
 
@@ -125,9 +146,14 @@ def load_tables(store: Store, head: VaultHead) -> Tables:
     """
     tables = Tables(slots={})
     for name in TABLES:
+        if name not in head.tables:
+            # A vault of version 1, on its way to this one.
+            tables.slots[name] = SlotTable({})
+            continue
         bound, expected = head.tables[name]
         leaves: dict[int, bytes] = {}
-        for row in store.rows(f"SELECT {_COLUMNS[name]} FROM {name} ORDER BY slot"):  # noqa: S608 - constants only
+        rows = store.batches(f"SELECT {_COLUMNS[name]} FROM {name} ORDER BY slot")  # noqa: S608 - constants only
+        for row in (row for batch in rows for row in batch):
             slot = integer(row[0])
             if any(not isinstance(column, int | bytes) for column in row) or not 0 <= slot < bound or slot in leaves:
                 raise damaged()
@@ -145,6 +171,12 @@ def _outline(tables: Tables, name: str, row: tuple[object, ...]) -> None:
         tables.subject_slots[blob(row[1])] = slot
     elif name == "templates":
         tables.add_template(slot, integer(row[1]), blob(row[3]))
+    elif name == "features":
+        if slot not in tables.templates:
+            raise damaged()
+        tables.features.add(slot)
+    elif name == "samples":
+        tables.samples_of.setdefault(integer(row[1]), []).append(slot)
     elif name == "consents":
         tables.consents_of.setdefault(blob(row[1]), []).append(slot)
     else:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
+from datetime import datetime
 
 import numpy as np
 
-from facekeep.biometric import Template
+from facekeep.biometric import Features, Template
 from facekeep.consent import ConsentRecord, Purpose, SignedConsent, fold_chain, require_transition
 from facekeep.errors import ConsentError
 from facekeep.identifiers import require_subject_id
 from facekeep.sealing import TemplateContext, seal, unseal
 from facekeep.vault.gallery import DTYPE, GalleryRows, open_gallery
-from facekeep.vault.shredding import Shredding
-from facekeep.vault.store import blob, damaged
+from facekeep.vault.shredding import Shredding, StoredTemplate
+from facekeep.vault.store import Row, blob, damaged
 from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, guardian_pseudonym, index_tag, open_subject, seal_subject
 from facekeep.vault.tables import record_leaf
 from facekeep.vault.working import EPOCH, MICROSECOND, gone
@@ -130,7 +132,9 @@ class VaultTransaction(Shredding):
 
     # Templates
 
-    def add_template(self, handle: SubjectHandle, template: Template, *, purpose: Purpose, consent_id: str) -> None:
+    def add_template(
+        self, handle: SubjectHandle, template: Template, *, purpose: Purpose, consent_id: str, features: Features | None = None
+    ) -> None:
         """Seal a template under its subject's key and store it.
 
         Args:
@@ -138,26 +142,67 @@ class VaultTransaction(Shredding):
             template: what to seal.
             purpose: what it was enrolled for; part of what it is bound to.
             consent_id: the consent record that allowed it; likewise.
+            features: what lay in front of the last map for the frames that made it; sealed beside it.
         """
         self._require_durable()
         opened = self._subject(handle)
         slot = self._tables.slots["templates"].take()
-        microseconds = (template.enrolled_at - EPOCH) // MICROSECOND
-        context = TemplateContext(
-            handle.principal_id,
-            purpose.value,
-            template.contract_id,
-            consent_id,
-            DTYPE,
-            template.dimension,
-            template.reference_id,
-            microseconds,
-        )
+        context = _context_of(handle, template, purpose.value, consent_id)
         envelope = seal(opened.data_key.key, template.vector.astype("<f4").tobytes(), context, self._randomness)
-        contract = template.contract_id.encode("ascii")
-        names = (template.reference_id.encode("ascii"), contract, purpose.value.encode("ascii"), consent_id.encode("ascii"))
-        self._insert("templates", (slot, handle.slot, *names, DTYPE.encode(), template.dimension, microseconds, envelope))
-        self._tables.add_template(slot, handle.slot, contract)
+        self._insert("templates", _row_of(slot, handle, context, envelope))
+        self._tables.add_template(slot, handle.slot, template.contract_id.encode("ascii"))
+        if features is not None:
+            self._put_features(slot, context, features, opened)
+
+    def move_template(self, handle: SubjectHandle, slot: int, template: Template, features: Features | None = None) -> None:
+        """Put a template under another contract in the place of the one at `slot`: the same reference, no older and no younger.
+
+        Args:
+            handle: whose it is.
+            slot: its row, of `stored_templates`.
+            template: what it is under the new contract.
+            features: kept with it in place of those it had, which stay if left out.
+
+        Raises:
+            ValueError: if it is another reference, or enrolled at another time.
+        """
+        self._require_durable()
+        opened = self._subject(handle)
+        if slot not in self._tables.templates_of.get(handle.slot, []):
+            raise ValueError("a template of this subject is named")
+        before = self._template_context(self._template_row(slot), handle)
+        context = _context_of(handle, template, before.purpose, before.consent_id)
+        if (context.reference_id, context.enrolled_at_us) != (before.reference_id, before.enrolled_at_us):
+            # Retention counts from the enrolment: a template that grew younger on its way would outlive its term.
+            raise ValueError("a template keeps its reference and its age when it moves")
+        envelope = seal(opened.data_key.key, template.vector.astype("<f4").tobytes(), context, self._randomness)
+        row = _row_of(slot, handle, context, envelope)
+        self._store.change(
+            "UPDATE templates SET contract_id = ?, dimension = ?, envelope = ? WHERE slot = ?", row[3], row[7], envelope, slot
+        )
+        self._note("templates", row)
+        self._tables.templates[slot] = (handle.slot, sys.intern(template.contract_id))
+        if features is not None:
+            self._put_features(slot, context, features, opened)
+
+    def templates_of(self, handle: SubjectHandle) -> tuple[StoredTemplate, ...]:
+        """Return what can be said of each template of a subject without opening it, the oldest first."""
+        slots = self._tables.templates_of.get(self._subject(handle).handle.slot, [])
+        found = []
+        for slot in slots:
+            context = self._template_context(self._template_row(slot), handle)
+            found.append(StoredTemplate(slot, handle.slot, context.reference_id, context.contract_id, _instant(context)))
+        return tuple(sorted(found, key=lambda item: item.enrolled_at))
+
+    def open_template(self, handle: SubjectHandle, slot: int) -> Template:
+        """Return the template at a slot.
+
+        Raises:
+            VaultError: "vault.sealed" or "vault.corrupt" if it does not open.
+        """
+        if slot not in self._tables.templates_of.get(self._subject(handle).handle.slot, []):
+            raise ValueError("a template of this subject is named")
+        return self._template(slot, self._subject(handle))
 
     def open_templates(self, handle: SubjectHandle, contract_id: str) -> tuple[Template, ...]:
         """Return a subject's templates of one contract, the oldest first.
@@ -199,18 +244,51 @@ class VaultTransaction(Shredding):
         row = self._template_row(slot)
         context = self._template_context(row, opened.handle)
         plain = unseal(opened.data_key.key, blob(row[9]), context)
-        try:
-            enrolled_at = EPOCH + context.enrolled_at_us * MICROSECOND
-        except OverflowError:
-            raise damaged() from None
+        enrolled_at = _instant(context)
         if len(plain) != 4 * context.dimension:
             raise damaged()
         vector = np.frombuffer(plain, "<f4").astype(np.float32)
         return Template(vector, context.contract_id, context.reference_id, enrolled_at)
 
-    def sealed_templates(self) -> Iterator[Template]:
-        """Open every template of every subject in turn. `SQLiteVault.verify` counts on each raising if it does not."""
+    def waiting(self, contract_id: str, slots: Collection[int] | None = None) -> int:
+        """Return how many subjects, of all or of those at `slots`, have templates and none of them under a contract."""
+        self._require_open()
+        return sum(
+            bool(held) and not any(self._tables.templates[slot][1] == contract_id for slot in held)
+            for owner, held in self._tables.templates_of.items()
+            if slots is None or owner in slots
+        )
+
+    def sealed_values(self) -> Iterator[object]:
+        """Open every template, features and sample of every subject. `SQLiteVault.verify` counts on each raising if it does not."""
         for handle in self.subjects():
             opened = self._subject(handle)
             for slot in self._tables.templates_of.get(handle.slot, []):
                 yield self._template(slot, opened)
+            yield from self._sealed_features_and_samples(opened)
+
+
+def _context_of(handle: SubjectHandle, template: Template, purpose: str, consent_id: str) -> TemplateContext:
+    return TemplateContext(
+        handle.principal_id,
+        purpose,
+        template.contract_id,
+        consent_id,
+        DTYPE,
+        template.dimension,
+        template.reference_id,
+        (template.enrolled_at - EPOCH) // MICROSECOND,
+    )
+
+
+def _row_of(slot: int, handle: SubjectHandle, context: TemplateContext, envelope: bytes) -> Row:
+    texts = (context.reference_id, context.contract_id, context.purpose, context.consent_id, context.dtype)
+    names = (text.encode("ascii") for text in texts)
+    return slot, handle.slot, *names, context.dimension, context.enrolled_at_us, envelope
+
+
+def _instant(context: TemplateContext) -> datetime:
+    try:
+        return EPOCH + context.enrolled_at_us * MICROSECOND
+    except OverflowError:
+        raise damaged() from None

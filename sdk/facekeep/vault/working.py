@@ -150,8 +150,12 @@ class WorkingState:
             raise ValueError("only the trail may be written in a transaction that is not durable")
 
     def _insert(self, table: str, row: Row) -> None:
-        self.tables_changed = True
         self._store.change(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", *row)  # noqa: S608 - constants only
+        self._note(table, row)
+
+    def _note(self, table: str, row: Row) -> None:
+        """Take in that a row of a table has these columns now."""
+        self.tables_changed = True
         self._tables.slots[table].put(row[0], record_leaf(table, *row))
 
     def _open(self, slot: int) -> OpenedSubject:
