@@ -303,6 +303,6 @@ def test_values_hide_their_numbers_and_refuse_what_they_are_not() -> None:
         (made.pixels, made.features, "not hexadecimal", "day"),
         (made.pixels, made.features, made.base, "Day time"),
     ):
-        with pytest.raises(ValueError, match="sample|features|base|kind"):
+        with pytest.raises(ValueError, match=r"sample|features|base|kind"):
             TrainingSample(pixels, vector, base, kind, "urn:uuid:s", START)
     assert Purpose.FEDERATED_TRAINING.value == "federated-training"
