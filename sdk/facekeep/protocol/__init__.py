@@ -3,7 +3,6 @@
 from facekeep.protocol.acceptance import (
     contributors,
     least_quorum,
-    least_threshold,
     most_colluding,
     require_acceptable,
     require_current,
@@ -20,6 +19,7 @@ from facekeep.protocol.answers import (
     seed_commitment,
 )
 from facekeep.protocol.cohort import Cohort, pack_bits, unpack_bits
+from facekeep.protocol.cost import Account, Charge, epsilon_of
 from facekeep.protocol.plan import EXTRA_SHARE, Extra, RoundPlan, SignedPlan
 from facekeep.protocol.policy import FederationPolicy, Kind, Level
 from facekeep.protocol.requests import (
@@ -38,9 +38,11 @@ __all__ = [
     "EXTRA_SHARE",
     "AbandonRequest",
     "Abandoned",
+    "Account",
     "Action",
     "Advert",
     "Challenge",
+    "Charge",
     "Cohort",
     "ConfirmRequest",
     "Confirmed",
@@ -64,8 +66,8 @@ __all__ = [
     "TrainRequest",
     "UnmaskRequest",
     "contributors",
+    "epsilon_of",
     "least_quorum",
-    "least_threshold",
     "most_colluding",
     "pack_bits",
     "require_acceptable",

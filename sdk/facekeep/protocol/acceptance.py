@@ -8,6 +8,7 @@ from typing import Final
 
 from facekeep.clock import to_rfc3339
 from facekeep.errors import FederationError
+from facekeep.privacy.bounds import collusion_bound, splitting_bound
 from facekeep.protocol.plan import RoundPlan
 from facekeep.protocol.policy import FederationPolicy, Kind
 
@@ -32,23 +33,6 @@ def most_colluding(population: int, drawn: int, percent: int) -> int:
         return there
     spread = math.sqrt(drawn * RISK_BITS * math.log(2) / 2)
     return min(there, drawn, math.ceil(drawn * percent / 100 + spread))
-
-
-def least_threshold(cohort: int, neighbours: int, percent: int) -> int:
-    """Return the fewest shares that colluding neighbours of a device do not have, but for a chance of 2**-RISK_BITS.
-
-    The tail of the binomial distribution, which bounds that of drawing without replacement at this end closely enough for shares
-    of colluders below a third.
-    """
-    there = min(neighbours, cohort * percent // 100)
-    if there == 0:
-        return 2
-    share, tail = percent / 100, 0.0
-    for count in range(neighbours, -1, -1):
-        tail += math.comb(neighbours, count) * share**count * (1 - share) ** (neighbours - count)
-        if tail > 2**-RISK_BITS:
-            return max(2, min(there, count) + 1)
-    return 2
 
 
 def least_quorum(cohort: int, committee: int, percent: int) -> int:
@@ -91,12 +75,25 @@ def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime,
     if plan.length > policy.most_parameters:
         raise refused(f"it asks for {plan.length} parameters; the policy allows {policy.most_parameters}")
     percent = policy.colluding_percent
-    if plan.threshold < (least := least_threshold(plan.cohort_size, plan.neighbours, percent)):
-        raise refused(f"{plan.threshold} shares open a secret; with {percent} % colluding it takes at least {least}")
+    _require_private(plan, percent)
     if plan.quorum < (least := least_quorum(plan.cohort_size, plan.committee, percent)):
         raise refused(f"a quorum of {plan.quorum} of {plan.committee}; with {percent} % colluding it takes at least {least}")
     if plan.noise_variance == 0 and not policy.unsafe_without_noise:
         raise refused("it adds no noise")
+
+
+def _require_private(plan: RoundPlan, percent: int) -> None:
+    size, minimum = plan.largest_group, plan.minimum
+    colluding = most_colluding(plan.cohort_size, size, percent)
+    graph = (size, plan.neighbours, plan.threshold, colluding)
+    # Colluding neighbours that hold enough shares open both secrets of a device, whatever the others do.
+    if collusion_bound(*graph) > 2.0**-RISK_BITS:
+        raise refused(f"{plan.threshold} shares of {plan.neighbours} open a secret, and {percent} % may collude")
+    # A server that lies about drop-outs must not be able to cut some devices off and read their sum alone.
+    if splitting_bound(*graph, minimum) > 2.0**-RISK_BITS:
+        raise refused(
+            f"{plan.neighbours} neighbours do not hold {minimum} survivors of {size} together, and {percent} % may collude"
+        )
 
 
 def require_current(plan: RoundPlan, now: datetime) -> None:

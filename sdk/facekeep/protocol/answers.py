@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from facekeep.errors import FederationError
 from facekeep.privacy.shares import SEALED_SIZE
 from facekeep.privacy.sharing import SHARE_SIZE
 from facekeep.protocol.codec import Reader, Writer
@@ -160,11 +161,13 @@ class MaskedUpdate:
 
     @classmethod
     def parse(cls, data: bytes, plan: RoundPlan) -> MaskedUpdate:
-        """Return the message of its bytes, for a vector of the plan's size. Raises: FederationError: "federation.malformed"."""
+        """Return the message of its bytes, for a vector of the plan's size. Raises: FederationError: "federation.invalid_update" or
+        "federation.malformed"."""
         size = 4 * plan.size
-        reader = Reader(data, _MASKED, 256 + size)
+        reader = Reader(data, _MASKED, 1024 + 2 * size)
         place, without = reader.number(4, MOST_COHORT), reader.sized(MOST_NEIGHBOURS // 8)
-        reader.number(4, size)
+        if (found_size := reader.number(4, 1 << 31)) != size:
+            raise FederationError("federation.invalid_update", f"A vector of {found_size} bytes came; the plan has {size}.")
         vector = np.frombuffer(reader.fixed(size), "<u4").astype(np.uint32, copy=False)
         found = cls(place, without, vector, reader.fixed(SIGNATURE_BYTES))
         reader.end()

@@ -16,6 +16,7 @@ from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.errors import FederationError, TrustError
 from facekeep.note import sign_note
+from facekeep.privacy.noise import LARGEST_VARIANCE
 from facekeep.privacy.ring import Scale
 from facekeep.protocol.policy import Kind, Level
 from facekeep.protocol.values import NAME, parse_decimal, require_digest, require_signed, require_whole, to_decimal
@@ -68,7 +69,7 @@ class RoundPlan:
         cohort_size: number of devices invited.
         cohort_digest: SHA-256 of `Cohort.to_bytes`, hexadecimal.
         groups: into how many separately summed groups the cohort falls.
-        neighbours: with how many devices of its group each is paired; even, or all the others.
+        neighbours: with how many devices of its group each is paired.
         threshold: how many shares open a secret.
         committee: how many devices confirm who survived; everybody, or drawn by the plan.
         quorum: how many of them have to.
@@ -133,8 +134,8 @@ class RoundPlan:
         require_whole("groups", self.groups, 1, self.cohort_size // 3)
         smallest = self.cohort_size // self.groups
         require_whole("neighbours", self.neighbours, 2, min(MOST_NEIGHBOURS, self.largest_group - 1))
-        if self.neighbours % 2 and (self.groups > 1 or self.neighbours != self.cohort_size - 1):
-            raise ValueError("neighbours is even, or all the others of one group")
+        if self.neighbours % 2 and (smallest % 2 or self.largest_group % 2):
+            raise ValueError("no graph of odd degree has an odd number of devices: take an even number of neighbours")
         if self.neighbours > smallest - 1:
             raise ValueError("neighbours does not fit into the smallest group")
         require_whole("threshold", self.threshold, 2, self.neighbours)
@@ -143,7 +144,7 @@ class RoundPlan:
         require_whole("minimum", self.minimum, 3, smallest)
         require_whole("length", self.length, 1, MOST_PARAMETERS)
         require_whole("clip_units", self.clip_units, 1, 1 << 31)
-        require_whole("noise_variance", self.noise_variance, 0, 1 << 52)
+        require_whole("noise_variance", self.noise_variance, 0, LARGEST_VARIANCE)
         names = [extra.name for extra in self.extras]
         if len(names) > MOST_EXTRAS or len(set(names)) != len(names):
             raise ValueError("extras are few and have different names")

@@ -79,7 +79,7 @@ class FederationPolicy:
     most_rounds: int = 100
     kinds: frozenset[Kind] = frozenset(Kind)
     levels: frozenset[Level] = frozenset({Level.HEAD, Level.CHANNELS, Level.DEEP})
-    colluding_percent: int = 10
+    colluding_percent: int = 5
     most_samples: int = 50
     samples_age: str = "P90D"
     most_parameters: int = 1 << 20

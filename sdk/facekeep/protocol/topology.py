@@ -31,6 +31,7 @@ class Topology:
 
     def __init__(self, plan: RoundPlan, digest: bytes) -> None:
         self._plan, self._digest = plan, digest
+        self._last: tuple[bytes, bool] = (b"", False)
 
     @cached_property
     def groups(self) -> tuple[NDArray[np.int64], ...]:
@@ -85,7 +86,10 @@ class Topology:
         Raises:
             FederationError: "federation.cohort_too_small".
         """
-        if not alive.any() or not np.array_equal(self.summable(alive), alive):
+        key = alive.tobytes()
+        if self._last[0] != key:
+            self._last = (key, bool(alive.any()) and np.array_equal(self.summable(alive), alive))
+        if not self._last[1]:
             raise FederationError(
                 "federation.cohort_too_small",
                 f"Of {int(alive.sum())} survivors some group is below {self._plan.minimum} devices, has fallen apart, or holds a "

@@ -1,0 +1,66 @@
+"""What a device contributes to a round: one port, one adapter for each kind of round.
+
+`gather` runs inside a transaction, once for each subject with consent; `contribute` runs outside of any, for it may take minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from facekeep.consent import Purpose
+from facekeep.flows.context import FlowContext
+from facekeep.participation import Contribution
+from facekeep.protocol import Kind, RoundPlan
+from facekeep.vault import SubjectHandle, VaultTransaction
+
+
+class Contributing(Protocol):
+    """Makes the contribution of one kind of round."""
+
+    @property
+    def purpose(self) -> Purpose:
+        """The purpose that each subject has to have consented to."""
+        ...
+
+    def gather(self, context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> Any | None:
+        """Return what the contribution takes of one subject, or None if there is nothing.
+
+        MUST NOT be called without consent in force for `purpose`; MUST return copies: the transaction ends before they are used.
+        """
+        ...
+
+    def contribute(self, context: FlowContext, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
+        """Return the contribution of all these subjects together.
+
+        Raises:
+            FederationError: "federation.nothing_to_contribute", "federation.plan_refused", "federation.invalid_update".
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StatedContribution:
+    """The test double: every subject has something, and the contribution is what a function says.
+
+    Attributes:
+        purpose: asked for.
+        make: plan and number of subjects -> contribution.
+    """
+
+    purpose: Purpose
+    make: Callable[[RoundPlan, int], Contribution]
+
+    def gather(self, context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> object:
+        """Return something."""
+        return object()
+
+    def contribute(self, context: FlowContext, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
+        """Return what the function says."""
+        return self.make(plan, len(gathered))
+
+
+def contributing_kinds() -> Mapping[Kind, Contributing]:
+    """Return the adapter of each kind of round that this device can answer."""
+    return {}
