@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from facekeep.errors import ComparisonError, ModelError
 from facekeep.ports import Session
 from facekeep.resampling import to_tensor
 
+FEATURES: Final = "features"
 _CROP_SHAPE = (112, 112, 3)
 # Lengths outside this are no direction but a fault: a dead layer, or an overflow on its way to infinity.
 _LEAST_LENGTH, _GREATEST_LENGTH = 1e-6, 1e18
@@ -21,7 +23,8 @@ class CosineEmbedder:
     """Embedder of models that are compared by cosine: implements `facekeep.ports.Embedder`.
 
     Args:
-        session: the model; one input, one output of `dimension` numbers per picture, of any shape.
+        session: the model; one input, one output of `dimension` numbers per picture, of any shape; beside it perhaps a second
+            output, "features": what the last linear map of the model is applied to.
         input: its contract: crop "arcface-112", resized to its size without rounding to grey levels.
         dimension: length D of a vector.
 
@@ -32,21 +35,55 @@ class CosineEmbedder:
     def __init__(self, session: Session, input: InputContract, dimension: int) -> None:  # noqa: A002
         if input.crop != "arcface-112" or input.size_px is None or dimension < 1:
             raise ModelError("model.invalid_manifest", 'An embedder takes the crop "arcface-112" at a fixed size.')
-        if len(session.inputs) != 1 or len(session.outputs) != 1:
+        places = [place for place, name in enumerate(session.outputs) if name != FEATURES]
+        if len(session.inputs) != 1 or len(places) != 1 or len(session.outputs) > 2:
             raise ModelError(
                 "model.invalid_model",
-                f"An embedder has one input and one output; found {len(session.inputs)} and {len(session.outputs)}.",
+                f'An embedder has one input and one output, and perhaps "{FEATURES}"; found {len(session.inputs)} and '
+                f"{len(session.outputs)}.",
             )
         self._session = session
         self._input = input
         self._dimension = dimension
         self._name, shape = next(iter(session.inputs.items()))
+        self._place = places[0]
+        self._features_dimension: int | None = None
         self._takes_batches = bool(shape) and not isinstance(shape[0], int)
 
     @property
     def dimension(self) -> int:
         """Length D of a vector."""
         return self._dimension
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the model says what its last linear map is applied to."""
+        return len(self._session.outputs) == 2
+
+    @property
+    def features_dimension(self) -> int:
+        """How many features there are; 0 where the model has none. Runs the model once, on a grey picture.
+
+        Raises:
+            ModelError: "model.invalid_model".
+        """
+        if not self.has_features:
+            return 0
+        if self._features_dimension is None:
+            self._features_dimension = len(self._features(self._outputs(self._tensor(np.full(_CROP_SHAPE, 128, np.uint8)))))
+        return self._features_dimension
+
+    def embed_with_features(self, crop: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the (D,) float32 unit vector of a crop, and the (F,) float32 features in front of the last linear map.
+
+        Features are biometric data like the vector: whoever has them and the model has the vector.
+
+        Raises:
+            ComparisonError: "comparison.invalid_embedding" when the model gives no finite direction, or features not finite.
+            ModelError: "model.invalid_model" when the model has no features, or its outputs have other lengths.
+        """
+        outputs = self._outputs(self._tensor(crop))
+        return self._vectors(outputs, 1)[0], self._features(outputs)
 
     def embed(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the (D,) float32 unit vector of a (112, 112, 3) uint8 RGB crop.
@@ -78,13 +115,31 @@ class CosineEmbedder:
         return to_tensor(crop, self._input)
 
     def _run(self, tensor: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        output = np.asarray(self._session.run({self._name: tensor})[0])
+        return self._vectors(self._outputs(tensor), count)
+
+    def _outputs(self, tensor: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
+        return self._session.run({self._name: tensor})
+
+    def _vectors(self, outputs: Sequence[NDArray[Any]], count: int) -> NDArray[np.float32]:
+        output = np.asarray(outputs[self._place])
         if output.size != count * self._dimension or output.shape[:1] != (count,):
             raise ModelError(
                 "model.invalid_model",
                 f"The embedder gives {self._dimension} numbers a face; found an output of shape {output.shape}.",
             )
         return _unit_rows(output.reshape(count, self._dimension).astype(np.float64))
+
+    def _features(self, outputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        if not self.has_features:
+            raise ModelError("model.invalid_model", f'The model has no output "{FEATURES}".')
+        output = np.asarray(outputs[1 - self._place], np.float32)
+        if output.shape[:1] != (1,) or output.size == 0:
+            raise ModelError(
+                "model.invalid_model", f"The features of one face were expected; found an output of shape {output.shape}."
+            )
+        if not np.isfinite(output).all():
+            raise ComparisonError("comparison.invalid_embedding", "The embedder gave features that are not finite.")
+        return output.reshape(-1)
 
 
 def mean_direction(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -132,7 +132,9 @@ def test_the_weights_that_ship_are_ours_and_whole() -> None:
         "facekeep-detector/onnx-fp32/facekeep_detector.onnx",
         "facekeep-embedder/litert-int8/facekeep_embedder_int8.tflite",
         "facekeep-embedder/onnx-fp32/facekeep_embedder.onnx",
+        "facekeep-embedder/onnx-fp32/facekeep_embedder.patch.json",
         "facekeep-embedder/onnx-int8/facekeep_embedder_int8.onnx",
+        "facekeep-embedder/onnx-int8/facekeep_embedder_int8.patch.json",
         "people/people.json",
         "people/people.npz",
     }

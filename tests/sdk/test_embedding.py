@@ -67,6 +67,40 @@ def test_a_vector_of_another_length_is_a_wrong_model() -> None:
     assert caught.value.code == "model.invalid_manifest"
 
 
+def with_features(vector: np.ndarray, features: np.ndarray, names: tuple[str, ...] = ("out", "features")) -> FakeSession:
+    given = {"out": vector, "embedding": vector, "features": features}
+    return FakeSession(names, lambda tensor: {name: np.stack([given[name]] * len(tensor)) for name in names}, BATCH)
+
+
+@pytest.mark.parametrize("names", [("embedding", "features"), ("features", "embedding")])
+def test_features_come_beside_the_vector(names: tuple[str, ...]) -> None:
+    vector, features = np.array([3.0, 4.0], np.float32), np.array([1.0, 2.0, 3.0], np.float32)
+    embedder = CosineEmbedder(with_features(vector, features, names), CONTRACT, 2)
+    found, before = embedder.embed_with_features(crop())
+    np.testing.assert_allclose(found, [0.6, 0.8], atol=1e-7)
+    np.testing.assert_array_equal(before, features)
+    np.testing.assert_array_equal(embedder.embed(crop()), found)
+    assert (embedder.has_features, embedder.features_dimension) == (True, 3)
+    assert embedder.embed_batch([crop(), crop(1)]).shape == (2, 2)
+
+
+def test_no_features_no_answer() -> None:
+    embedder = CosineEmbedder(answering(np.ones(4, np.float32)), CONTRACT, 4)
+    assert (embedder.has_features, embedder.features_dimension) == (False, 0)
+    with pytest.raises(ModelError, match="no output"):
+        embedder.embed_with_features(crop())
+    for bad in (np.nan, np.inf):
+        broken = CosineEmbedder(with_features(np.ones(2, np.float32), np.full(3, bad, np.float32)), CONTRACT, 2)
+        with pytest.raises(ComparisonError) as caught:
+            broken.embed_with_features(crop())
+        assert caught.value.code == "comparison.invalid_embedding"
+    empty = CosineEmbedder(with_features(np.ones(2, np.float32), np.ones(0, np.float32)), CONTRACT, 2)
+    with pytest.raises(ModelError, match="features of one face"):
+        empty.embed_with_features(crop())
+    with pytest.raises(ModelError, match="perhaps"):
+        CosineEmbedder(FakeSession(["embedding", "features", "more"], lambda _: {}), CONTRACT, 2)
+
+
 @pytest.mark.parametrize("bad", [np.zeros((112, 112), np.uint8), np.zeros((112, 112, 3), np.float32)])
 def test_only_crops_are_embedded(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="crop"):

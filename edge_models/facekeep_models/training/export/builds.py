@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.packs.files import write_atomically
+from facekeep.packs.manifest import PackFile
+from facekeep.training import PATCH_SUFFIX
 from facekeep_models.training.export.checking import Agreement, require_agreement
 from facekeep_models.training.export.errors import ExportError
 from facekeep_models.training.export.litert import float_model, int8_model, missing_converter
@@ -27,10 +29,11 @@ class Written:
 
     Attributes:
         build: its id.
-        path: its one file.
-        size_bytes: of the file.
-        sha256: of the file.
+        path: its model file.
+        size_bytes: of that file.
+        sha256: of that file.
         agreement: how near it is to the trained network.
+        table: its patch table, where a federation may train it.
     """
 
     build: str
@@ -38,6 +41,7 @@ class Written:
     size_bytes: int
     sha256: str
     agreement: Agreement
+    table: PackFile | None = None
 
 
 def make_build(network: Exportable, build: str, calibration: NDArray[np.float32]) -> bytes:
@@ -97,6 +101,13 @@ def write_builds(
     for build, (model, near) in made.items():
         suffix = ".onnx" if build.startswith("onnx") else ".tflite"
         path = weights / network.pack / build / f"{network.file_stem}{'_int8' if 'int8' in build else ''}{suffix}"
+        table = network.table(build, model)
+        described = None
+        if table is not None:
+            beside = path.with_name(path.stem + PATCH_SUFFIX)
+            content = table.to_bytes()
+            write_atomically(beside, content)
+            described = PackFile(beside.name, len(content), hashlib.sha256(content).hexdigest())
         write_atomically(path, model)
-        written.append(Written(build, path, len(model), hashlib.sha256(model).hexdigest(), near))
+        written.append(Written(build, path, len(model), hashlib.sha256(model).hexdigest(), near, described))
     return tuple(written)

@@ -58,11 +58,16 @@ _HALVES: Final = (
     "measured; {how}, arithmetic is float32."
 )
 _NOTES: Final = {
-    "onnx-fp32": _HALVES.format(how="ONNX Runtime widens them once, when it loads the model"),
+    "onnx-fp32": (
+        "The weights of convolutions are stored as float16, to which they were rounded before anything was measured; ONNX Runtime "
+        "widens them once, when it loads the model, arithmetic is float32. What a federation may train (scales, offsets, slopes, "
+        "the last layer) is float32 in one row, whose place the patch table states."
+    ),
     "litert-fp32": _HALVES.format(how="LiteRT widens them when it loads the model"),
     "onnx-int8": (
         "Static INT8 of ONNX Runtime (QDQ, weights per channel in 7 bits, so that no x86 overflows), calibrated on crops of people "
-        "it was trained on. The first convolution, the activations and the last layer are float32."
+        "it was trained on. The first convolution, the activations and the last layer are float32; the last layer is stored as "
+        "float16, and the patch table states where, for a federation may train it."
     ),
     "litert-int8": (
         "Static INT8 of ai-edge-quantizer (weights per channel), calibrated on crops of people it was trained on. The first "
@@ -124,7 +129,7 @@ def _build(pack: str, written: Written, contract: InputContract, size_px: tuple[
         written.build,
         runtime,
         precision,
-        (PackFile(written.path.name, written.size_bytes, written.sha256),),
+        (PackFile(written.path.name, written.size_bytes, written.sha256), *([written.table] if written.table else [])),
         input=None if runtime == "onnx" else replace(contract, layout=layout, size_px=size_px, multiple_of=1),
         note=f"{note} {_IS_MADE if (pack, written.build) in UNSHIPPED else _SHIPS}".strip(),
     )

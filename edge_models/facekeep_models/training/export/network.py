@@ -12,9 +12,12 @@ import onnx
 import torch
 from torch import nn
 
+from facekeep.training import PatchTable
 from facekeep_models.training.export.errors import ExportError
 from facekeep_models.training.export.folding import folded, rounded_to_half
 from facekeep_models.training.export.graph import onnx_model
+from facekeep_models.training.export.patch_tables import patch_table
+from facekeep_models.training.export.patchable import patchable, with_features
 
 EMBEDDER_PACK: Final = "facekeep-embedder"
 DETECTOR_PACK: Final = "facekeep-detector"
@@ -32,7 +35,8 @@ class Exportable:
         onnx: the float32 ONNX model, the weights of which are stored as float16 where asked for and worth it.
         size_px: (height, width) of pictures for calibration and comparison, and of the input of LiteRT builds.
         input_name: name of the input in every build.
-        output_names: names of the outputs in every build, in the order of `trained`.
+        output_names: names of the outputs of `trained` in every build, in its order; builds may have more.
+        table: the patch table of a build's file, None where nothing of it can be trained.
     """
 
     pack: str
@@ -43,6 +47,7 @@ class Exportable:
     size_px: tuple[int, int]
     input_name: str
     output_names: tuple[str, ...]
+    table: Callable[[str, bytes], PatchTable | None] = lambda _build, _model: None
 
 
 def embedder(student: nn.Module) -> Exportable:
@@ -57,9 +62,14 @@ def embedder(student: nn.Module) -> Exportable:
     converted = rounded_to_half(folded(trained))
 
     def write(half: bool) -> onnx.ModelProto:
-        return onnx_model(converted, input_name="crop", output_name="embedding", crop_px=INPUT_PX, half=half)
+        model = onnx_model(converted, input_name="crop", output_name="embedding", crop_px=INPUT_PX, half=half)
+        # What is stored ships and may be patched; what is quantised keeps its biases, and only its features go out.
+        return patchable(model) if half else with_features(model)
 
-    return Exportable(EMBEDDER_PACK, "facekeep_embedder", trained, converted, write, (INPUT_PX, INPUT_PX), "crop", ("embedding",))
+    size_px = (INPUT_PX, INPUT_PX)
+    return Exportable(
+        EMBEDDER_PACK, "facekeep_embedder", trained, converted, write, size_px, "crop", ("embedding",), table=patch_table
+    )
 
 
 def detector(network: nn.Module, size_px: tuple[int, int]) -> Exportable:

@@ -14,18 +14,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from facekeep.training import HEAD
 from facekeep_models.training.export.errors import ExportError
 
 PARAMETERS: Final = "parameters"
 FEATURES: Final = "features"
 # Names inside the file: short, for they are there a hundred times over.
-_SIZES, _CHANNELS, _HEAD, _ONE = "sizes", "channels", "square", "one"
-
-Piece = tuple[str, NDArray[np.float32]]
+_SIZES, _CHANNELS, _HEAD, _ONE = "sizes", "channels", "matrix", "one"
 
 
-def patchable(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Piece, ...]]:
-    """Return the same function with its trainable tensors in the initialiser `parameters`, and what they are, in their order.
+def patchable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the same function with its trainable tensors in the initialiser `parameters`.
 
     For each convolution its scale and its offset, and the slope of each activation, in the order of the graph; then the last
     linear map. So each level of training is one run of numbers. The model gets the output `features` as well, what the last
@@ -41,6 +40,43 @@ def patchable(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Piece, ...
     for node in model.graph.node:
         writer.add(node)
     return writer.finished()
+
+
+def with_features(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with the output `features`: what its one linear map, at the end, is applied to.
+
+    Raises:
+        ExportError: "export.unsupported_layer" if there is no such map.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    linear = [node for node in result.graph.node if node.op_type == "Gemm"]
+    if len(linear) != 1:
+        raise ExportError("export.unsupported_layer", "One linear map is expected at the end.")
+    old = linear[0].input[0]
+    for node in result.graph.node:
+        _renamed(node, old, FEATURES)
+    sizes = {each.name: list(each.dims) for each in result.graph.initializer}
+    stored = {node.output[0]: node.input[0] for node in result.graph.node if node.op_type == "Cast"}
+    name = linear[0].input[1]
+    shape = ["batch", sizes[stored.get(name, name)][1]]
+    result.graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, shape))
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def layout_of(model: onnx.ModelProto) -> list[object]:
+    """Return name and shape of each tensor in `parameters`, as `facekeep.training.parse_parameter_table` reads them.
+
+    Raises:
+        ExportError: "export.unsupported_layer" if the model is not of `patchable`.
+    """
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    split = [node for node in model.graph.node if node.op_type == "Split" and list(node.input) == [PARAMETERS, _SIZES]]
+    if len(split) != 1:
+        raise ExportError("export.unsupported_layer", "The model has no row of trainable numbers.")
+    sizes = zip(split[0].output, constants[_SIZES].tolist(), strict=True)
+    return [[name, constants[_HEAD].tolist() if name == HEAD else [size]] for name, size in sizes]
 
 
 class _Writer:
@@ -68,17 +104,17 @@ class _Writer:
             name = node.input[1]
             stored = self._widened.get(name, name)
             self._gone.add(stored)
-            self._trained(name, "head.weight", self._constants[stored].astype(np.float32))
+            self._trained(name, HEAD, self._constants[stored].astype(np.float32))
             self._plain(node)
         elif not (node.op_type == "Cast" and node.output[0] == self._linear.input[1]):
             self._plain(node)
 
-    def finished(self) -> tuple[onnx.ModelProto, tuple[Piece, ...]]:
-        """Return the model and its trained tensors."""
+    def finished(self) -> onnx.ModelProto:
+        """Return the model."""
         graph, old = self._model.graph, {each.name: each for each in self._model.graph.initializer}
         values = [piece for _, _, piece in self._pieces]
         flat = np.concatenate([value.ravel() for value in values]).astype(np.float32)
-        cut = [f"{name}_flat" for name, _, _ in self._pieces]
+        cut = [label for _, label, _ in self._pieces]
         first = [helper.make_node("Split", [PARAMETERS, _SIZES], cut, axis=0)]
         for (name, _, value), part in zip(self._pieces, cut, strict=True):
             first.append(helper.make_node("Reshape", [part, _HEAD if value.ndim == 2 else _CHANNELS], [name]))
@@ -98,7 +134,7 @@ class _Writer:
         opsets = [helper.make_opsetid(each.domain, each.version) for each in self._model.opset_import]
         result = helper.make_model(made, opset_imports=opsets, ir_version=self._model.ir_version, producer_name="facekeep")
         onnx.checker.check_model(result, full_check=True)
-        return result, tuple((label, value) for _, label, value in self._pieces)
+        return result
 
     def _scaled(self, node: onnx.NodeProto) -> None:
         if len(node.input) != 3:
