@@ -13,6 +13,7 @@ from facekeep_server.errors import ServerError
 from facekeep_server.federation.certificates import make_authority, make_server_certificate
 from facekeep_server.federation.files import create_file, make_directory, read_file, read_private, replace_file
 from facekeep_server.federation.keys import create_node_key, create_signing_key, load_signing_key
+from facekeep_server.federation.services import write_services
 from facekeep_server.federation.state import FederationState, Settings
 from facekeep_server.hub.bundle import trusted_entities
 
@@ -69,6 +70,7 @@ def create_federation(
     create_file(device / "policy.toml", policy_toml(policy), mode=0o644)
     create_file(device / "trusted-entities.yaml", trusted_entities(app.public_bytes).encode(), mode=0o644)
     create_file(device / "ca.pem", certificate, mode=0o644)
+    write_services(state)
     # Last: a directory without it is not a federation, so an interrupted init is seen as one.
     create_file(root / "federation.toml", settings.to_toml())
     return state

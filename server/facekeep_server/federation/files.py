@@ -61,6 +61,20 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         _sync_directory(path.parent)
 
 
+def append_durably(path: Path, data: bytes) -> None:
+    """Append to a file, made if absent; the bytes are on the disk before this returns.
+
+    Raises:
+        ServerError: "server.invalid_configuration", also for a full disk.
+    """
+    with _typed(path):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "ab") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
 def read_file(path: Path) -> bytes:
     """Return the bytes of a file of the state directory.
 

@@ -12,6 +12,7 @@
     releases/NNNNN/    one release each
     trail/             the coordinator's own trail
     superlink/         Flower's database and home
+    services/          systemd units and the reverse proxy's configuration
 
 Every directory is for its owner only. `offline/` is made here because something has to make it; `federate init` says to move it
 away, and every command that needs one of its keys takes `--keys DIR`.

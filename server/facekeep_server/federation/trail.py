@@ -21,9 +21,9 @@ from facekeep.audit import AuditEvent, TrailHead, TrailReport, append_event, ope
 from facekeep.audit.trail import parse_entry
 from facekeep.clock import Clock, parse_rfc3339
 from facekeep.errors import AuditError
-from facekeep.merkle import leaf_hash
+from facekeep.merkle import Frontier, leaf_hash
 from facekeep.signing import DeviceKey
-from facekeep_server.federation.files import make_directory, read_file, replace_file
+from facekeep_server.federation.files import append_durably, make_directory, read_file, replace_file
 
 _ENTRIES: Final = "entries.jsonl"
 _HEAD: Final = "head"
@@ -63,13 +63,17 @@ class CoordinatorTrail:
         """The signed head."""
         return sign_head(self._head, self._key)
 
+    def note_at(self, size: int) -> str:
+        """Return the head over the first `size` entries, signed: the same bytes each time it is made."""
+        frontier = Frontier()
+        for body in self._entries[:size]:
+            frontier = frontier.append(leaf_hash(body))
+        return sign_head(TrailHead(frontier), self._key)
+
     def record(self, event: AuditEvent) -> None:
         """Append an event; it is on the disk, under a signed head, before this returns."""
         body, head = append_event(self._head, event, self._clock.now())
-        with (self._folder / _ENTRIES).open("ab") as stream:
-            stream.write(body + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append_durably(self._folder / _ENTRIES, body + b"\n")
         self._head = head
         self._entries.append(body)
         replace_file(self._folder / _HEAD, self.note.encode())
