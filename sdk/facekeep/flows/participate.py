@@ -43,13 +43,13 @@ from facekeep.participation import (
     prepare,
     reveal,
 )
+from facekeep.privacy.accounting import PrivacyCharge, spelled, spent
 from facekeep.protocol import (
     Abandoned,
     AbandonRequest,
     Account,
     Action,
     Challenge,
-    Charge,
     ConfirmRequest,
     FederationPolicy,
     Kind,
@@ -58,7 +58,7 @@ from facekeep.protocol import (
     SignedPlan,
     TrainRequest,
     UnmaskRequest,
-    epsilon_of,
+    charge_of,
     require_current,
 )
 from facekeep.protocol.values import to_decimal
@@ -80,7 +80,7 @@ def handle(
     *,
     randomness: Randomness = _SYSTEM_RANDOMNESS,
     kinds: Mapping[Kind, Contributing] | None = None,
-    account: Account = epsilon_of,
+    account: Account = spent,
 ) -> bytes:
     """Return the answer to one message of a round.
 
@@ -186,12 +186,12 @@ class _Participant:
             # 6 consent once more: a withdrawal during the training counts; then budget, noise and mask
             for item in used.handles:
                 self._require_consent(transaction, item, self._kind(signed.plan).purpose)
-            ledger, spent = self._charged(transaction, signed.plan)
+            ledger, epsilon = self._charged(transaction, signed.plan)
             state = mask_update(state, request, meeting, contribution, keys, self._randomness)
             transaction.write_setting(BUDGET_SETTING, ledger.to_bytes())
             # 10 append
             for item in used.handles:
-                transaction.append_event(self._joined(signed, item, spent))
+                transaction.append_event(self._joined(signed, item, epsilon))
             return self._keep(transaction, state, signed, Action.TRAIN)
 
     def confirm(self, body: bytes) -> bytes:
@@ -276,7 +276,7 @@ class _Participant:
 
     def _charged(self, transaction: VaultTransaction, plan: RoundPlan) -> tuple[Ledger, float]:
         ledger = Ledger.parse(transaction.read_setting(BUDGET_SETTING))
-        return ledger.charged(Charge.of(plan, self._policy.colluding_percent), self._policy, self._account)
+        return ledger.charged(charge_of(plan, self._policy.colluding_percent), self._policy, self._account)
 
     def _kind(self, plan: RoundPlan) -> Contributing:
         kind = self._kinds.get(plan.kind)
@@ -297,10 +297,10 @@ class _Participant:
         details = {"federation": self._policy.name, "step": action.value}
         return AuditEvent("round.answered", details=details | self.named)
 
-    def _joined(self, signed: SignedPlan, item: SubjectHandle, spent: float) -> AuditEvent:
+    def _joined(self, signed: SignedPlan, item: SubjectHandle, epsilon: float) -> AuditEvent:
         plan = signed.plan
         stated: dict[str, str | int | bool] = {"federation": plan.federation, "kind": plan.kind.value, "level": plan.level.value}
-        numbers = {"epsilon": to_decimal(plan.epsilon), "delta": to_decimal(self._policy.delta), "spent": to_decimal(spent)}
+        numbers = {"epsilon": spelled(plan.epsilon), "delta": to_decimal(self._policy.delta), "spent": spelled(epsilon)}
         return AuditEvent("round.joined", subject=item.commitment, details=stated | numbers | self.named)
 
 
@@ -324,6 +324,6 @@ def forget_round(transaction: VaultTransaction) -> None:
     transaction.write_sealed(ROUND_SETTING, None)
 
 
-def budget_of(transaction: VaultTransaction) -> Sequence[Charge]:
+def budget_of(transaction: VaultTransaction) -> Sequence[PrivacyCharge]:
     """Return every charge of this device so far."""
     return Ledger.parse(transaction.read_setting(BUDGET_SETTING)).charges

@@ -5,12 +5,13 @@ The ledger outlives a federation: leaving and joining another gives nothing back
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.errors import FederationError
-from facekeep.protocol import Account, Charge, FederationPolicy
+from facekeep.privacy.accounting import PrivacyCharge, spelled
+from facekeep.protocol import Account, FederationPolicy
 
 LEDGER_VERSION: Final = 1
 
@@ -20,36 +21,44 @@ class Ledger:
     """Every charge so far.
 
     Attributes:
-        charges: in order.
+        charges: of the rounds that added noise, in order.
+        without_noise: number of rounds that added none; only a policy with `unsafe_without_noise` has any.
     """
 
-    charges: tuple[Charge, ...] = ()
+    charges: tuple[PrivacyCharge, ...] = ()
+    without_noise: int = 0
 
-    def charged(self, charge: Charge, policy: FederationPolicy, account: Account) -> tuple[Ledger, float]:
+    def charged(self, charge: PrivacyCharge | None, policy: FederationPolicy, account: Account) -> tuple[Ledger, float]:
         """Return the ledger with one more charge, and the epsilon spent then, if the policy allows it.
+
+        Args:
+            charge: what the round costs; None for one without noise, which `require_acceptable` has let pass.
+            policy: of the device.
+            account: what charges cost together.
 
         Raises:
             FederationError: "federation.budget_spent"; "federation.no_accounting" where the accounting package is missing.
         """
-        charges = (*self.charges, charge)
-        if len(charges) > policy.most_rounds:
+        if len(self.charges) + self.without_noise >= policy.most_rounds:
             raise FederationError(
                 "federation.budget_spent", f"This device has answered {policy.most_rounds} rounds, as many as it may."
             )
-        if policy.unsafe_without_noise and charge.variance == 0:
-            return Ledger(charges), 0.0
-        noised = [item for item in charges if item.variance] if policy.unsafe_without_noise else charges
-        spent = account(noised, policy.delta)
+        if charge is None:
+            return Ledger(self.charges, self.without_noise + 1), account(self.charges, policy.delta)
+        charges = (*self.charges, charge)
+        spent = account(charges, policy.delta)
         # Not the other way round: a NaN compares false.
         if not spent <= policy.epsilon:
             raise FederationError(
-                "federation.budget_spent", f"After this round epsilon would be {spent:.3g}; the policy allows {policy.epsilon:.3g}."
+                "federation.budget_spent",
+                f"After this round epsilon would be {spelled(spent)} at delta {policy.delta:g}; the policy allows {policy.epsilon:g}.",
             )
-        return Ledger(charges), spent
+        return Ledger(charges, self.without_noise), spent
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON that the vault keeps."""
-        return to_canonical({"v": LEDGER_VERSION, "charges": [list(astuple(charge)) for charge in self.charges]})
+        values = [charge.to_value() for charge in self.charges]
+        return to_canonical({"v": LEDGER_VERSION, "charges": values, "without_noise": self.without_noise})
 
     @classmethod
     def parse(cls, data: bytes | None) -> Ledger:
@@ -62,11 +71,9 @@ class Ledger:
             return cls()
         try:
             value = parse_canonical(data)
-            charges = tuple(Charge(*item) for item in value["charges"])
-            types = [str, int, int, int, int, int]
-            right = all([type(part) for part in astuple(charge)] == types for charge in charges)
-            if value["v"] != LEDGER_VERSION or not right:
+            ledger = cls(tuple(PrivacyCharge.parse(item) for item in value["charges"]), value["without_noise"])
+            if ledger.to_bytes() != data:
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise FederationError("federation.malformed", "The ledger of spent privacy is not of its form.") from None
-        return cls(charges)
+        return ledger

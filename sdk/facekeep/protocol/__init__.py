@@ -19,7 +19,7 @@ from facekeep.protocol.answers import (
     seed_commitment,
 )
 from facekeep.protocol.cohort import Cohort, pack_bits, unpack_bits
-from facekeep.protocol.cost import Account, Charge, epsilon_of
+from facekeep.protocol.cost import Account, charge_of
 from facekeep.protocol.plan import EXTRA_SHARE, Extra, RoundPlan, SignedPlan
 from facekeep.protocol.policy import FederationPolicy, Kind, Level
 from facekeep.protocol.requests import (
@@ -42,7 +42,6 @@ __all__ = [
     "Action",
     "Advert",
     "Challenge",
-    "Charge",
     "Cohort",
     "ConfirmRequest",
     "Confirmed",
@@ -65,8 +64,8 @@ __all__ = [
     "Topology",
     "TrainRequest",
     "UnmaskRequest",
+    "charge_of",
     "contributors",
-    "epsilon_of",
     "least_quorum",
     "most_colluding",
     "pack_bits",

@@ -21,7 +21,7 @@ from facekeep.protocol.requests import DIGEST_BYTES, NONCE_BYTES, Advert, Challe
 from facekeep.protocol.roster import RosterEntry
 from facekeep.signing import SIGNATURE_BYTES, DeviceKey, verify_signature
 
-_INTRODUCTION, _PREPARED, _MASKED, _CONFIRMED, _REVEALED, _ABANDONED = 0x02, 0x11, 0x21, 0x31, 0x41, 0x51
+_INTRODUCTION, _PREPARED, _MASKED, _CONFIRMED, _REVEALED, _ABANDONED = 0x02, 0x11, 0x21, 0x31, 0x41, 0x49
 _BLANK: Final = bytes(SIGNATURE_BYTES)
 _COMMITMENT: Final = b"facekeep seed commitment v1\n"
 
