@@ -220,7 +220,7 @@ class Device:
 
     @cached_property
     def log(self) -> DeviceLog:
-        """The transparency log of this device: enrol, submit, status. Only the first two use the network."""
+        """The transparency log of this device: enrol, submit, sync, status. All but status use the network."""
         from facekeep.flows.log import DeviceLog
 
         return DeviceLog(self._context)

@@ -21,6 +21,7 @@ from facekeep_server.log.sequencer import Sequencer
 from facekeep_server.log.transaction import begin_log
 from facekeep_server.log.witnessing import Cosigning
 from facekeep_server.metrics import Metrics
+from facekeep_server.revocations import RevocationLists
 from facekeep_server.store import Store, migrate, require_current_schema
 
 
@@ -44,6 +45,7 @@ class Server:
     metrics: Metrics
     heads: PublishedHeads
     cosigning: Cosigning | None
+    revocations: RevocationLists
 
     def published(self) -> tuple[Checkpoint, str]:
         """Return the checkpoint to publish: the newest that the quorum has seen, or the newest where no witness is configured.
@@ -115,6 +117,7 @@ def assemble(configuration: Configuration, *, clock: Clock | None = None, random
         metrics=metrics,
         heads=heads,
         cosigning=_cosigning(configuration, heads, reader, keys, clock, metrics),
+        revocations=RevocationLists(store, configuration.revocations.load_issuers(), clock),
     )
 
 

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from facekeep.errors import LogError
+from facekeep.consent import VerifierKey
+from facekeep.errors import LogError, TrustError
 from facekeep.tlog import TrustPolicy
 from facekeep_server.compliance import ComplianceSection
 from facekeep_server.errors import ServerError
@@ -86,6 +87,23 @@ class WitnessSection(_Section):
         return policy
 
 
+class RevocationSection(_Section):
+    """[revocations]: whose revocation lists are passed on to devices."""
+
+    issuers: tuple[str, ...] = Field(default=(), max_length=64)
+
+    def load_issuers(self) -> tuple[VerifierKey, ...]:
+        """Return the issuers' keys.
+
+        Raises:
+            ServerError: "server.invalid_configuration".
+        """
+        try:
+            return tuple(VerifierKey.parse(text) for text in self.issuers)
+        except TrustError as error:
+            raise _invalid(f"revocations.issuers: {error.args[0]}") from None
+
+
 class AccessSection(_Section):
     """[access]: credentials."""
 
@@ -114,6 +132,7 @@ class Configuration(_Section):
     http: HttpSection
     log: LogSection
     witnesses: WitnessSection = WitnessSection()
+    revocations: RevocationSection = RevocationSection()
     access: AccessSection = AccessSection()
     limits: LimitsSection = LimitsSection()
     compliance: ComplianceSection = ComplianceSection()

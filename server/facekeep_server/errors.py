@@ -28,6 +28,11 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     # submission
     "submission.foreign": (403, "The batch names another device than the one that signed the request."),
     "submission.equivocation": (409, "The log holds another entry of this device with the same number."),
+    # revocation
+    "revocation.invalid": (400, "Not a revocation list signed by an issuer that the server is configured with."),
+    "revocation.older": (409, "A newer revocation list of this issuer was published already."),
+    "revocation.fork": (409, "The issuer signed another revocation list of the same epoch."),
+    "revocation.none": (404, "No revocation list of this issuer was published."),
     # proof
     "proof.beyond_size": (400, "The log is not that long."),
     "proof.no_such_entry": (404, "The log holds no such entry."),

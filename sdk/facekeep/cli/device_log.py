@@ -16,7 +16,7 @@ from facekeep.errors import LogError
 if TYPE_CHECKING:
     from facekeep.flows.log import LogStatus
 
-app = typer.Typer(help="The transparency log of this device. Only enrol and submit use the network.", no_args_is_help=True)
+app = typer.Typer(help="The transparency log of this device. Only enrol, submit and sync use the network.", no_args_is_help=True)
 
 
 @app.command()
@@ -43,6 +43,27 @@ def submit(context: typer.Context, as_json: JsonOption = False) -> None:
     """Submit what the log does not have yet, and verify what it answers."""
     with options_of(context).open_device() as device:
         _say(device.log.submit(), as_json=as_json)
+
+
+@app.command()
+def sync(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Fetch and apply the newest revocation list, then submit. Run this from a timer."""
+    with options_of(context).open_device() as device:
+        report = device.log.sync()
+    found = report.revocations
+    value = {
+        "epoch": found.head.epoch if found else None,
+        "withdrawn": found.withdrawn if found else 0,
+        "erased": len(found.erasures) if found else 0,
+        "submitted": report.log.submitted,
+        "waiting": report.log.waiting,
+    }
+    news = (
+        f"Revocation list of epoch {found.head.epoch}: {found.withdrawn} consent(s) ended, {len(found.erasures)} subject(s) erased."
+        if found
+        else "No newer revocation list."
+    )
+    say(f"{news} {report.log.submitted} entries proved to be in the log.", value, as_json=as_json)
 
 
 @app.command()

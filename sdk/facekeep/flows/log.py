@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from facekeep.audit import AuditEvent, TrailHead, sign_head
 from facekeep.audit.entry import LARGEST_BATCH, DeviceEntry, TrailBatch, device_id, make_batch
@@ -31,6 +31,9 @@ from facekeep.randomness import SystemRandomness
 from facekeep.submission import LineProof, LogServer, Patience
 from facekeep.tlog import TrustPolicy
 from facekeep.vault import VaultTransaction
+
+if TYPE_CHECKING:
+    from facekeep.flows.sync import SyncReport
 
 SERVER_SETTING: Final = "log.server"
 CHECKPOINT_SETTING: Final = "log.checkpoint"
@@ -86,7 +89,7 @@ class _Standing:
 
 
 class DeviceLog:
-    """The transparency log of a device: `device.log`. Talks to a network only in `enrol` and `submit`."""
+    """The transparency log of a device: `device.log`. Talks to a network only in `enrol`, `submit` and `sync`."""
 
     def __init__(self, context: FlowContext) -> None:
         self._context = context
@@ -157,6 +160,26 @@ class DeviceLog:
                 self._report(error, standing.kept)
                 raise
             self._keep(standing, followed, standing.submitted + len(batch.bodies))
+
+    def sync(self, *, patience: Patience | None = None) -> SyncReport:
+        """Fetch the newest revocation list and apply it, then submit: see `facekeep.flows.sync`.
+
+        Raises:
+            LogError: as `submit`. ConsentError, TrustError: a list that cannot be used; the trail was submitted all the same.
+        """
+        from facekeep.flows.sync import sync
+
+        return sync(self._context, patience)
+
+    def fetch_revocations(self, issuer: str, after: int, patience: Patience | None = None) -> bytes | None:
+        """Return the server's newest revocation list of an issuer, unverified; None if its epoch is not above `after`.
+
+        Raises:
+            LogError: "log.not_enrolled", "log.unreachable", "log.refused", "log.malformed".
+        """
+        with self._context.vault.transaction(durable=False) as transaction:
+            standing = _read_standing(transaction)
+        return self._connect(standing.server, patience).revocations(issuer, after)
 
     def status(self) -> LogStatus:
         """Return where this device stands with its log. Asks nobody."""

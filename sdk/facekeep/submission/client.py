@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from typing import Final
+from urllib.parse import urlencode
 
 from facekeep.audit.entry import LARGEST_BATCH, TrailBatch, device_id
 from facekeep.clock import Clock
+from facekeep.consent.revocation import LARGEST_LIST_BYTES
 from facekeep.errors import LogError
 from facekeep.message_signatures import sign_request
 from facekeep.randomness import Randomness
@@ -97,6 +99,22 @@ class LogServer:
             LogRefusal, LogError: "log.unreachable", "log.malformed".
         """
         return parse_path(self._ask("GET", f"/v1/log/consistency?old={old}&new={new}", b"", None, _SMALL).body)
+
+    def revocations(self, issuer: str, after: int) -> bytes | None:
+        """Return the newest revocation list of an issuer, as it was signed; None if there is none newer than epoch `after`.
+
+        Raises:
+            LogRefusal, LogError: "log.unreachable", "log.malformed".
+        """
+        target = f"/v1/revocations?{urlencode({'issuer': issuer, 'after': after})}"
+        try:
+            answer = self._ask("GET", target, b"", None, LARGEST_LIST_BYTES)
+        except LogRefusal as refusal:
+            # Nobody has withdrawn anything yet that others would have to hear of.
+            if refusal.reason == "revocation.none":
+                return None
+            raise
+        return None if answer.status == 204 else answer.body
 
     def checkpoint(self) -> bytes:
         """Return the newest checkpoint, a signed note.

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from facekeep_server.api import device_routes, health_routes, log_routes, people_routes
+from facekeep_server.api import device_routes, health_routes, log_routes, people_routes, revocation_routes
 from facekeep_server.api.problems import REFUSED, add_handlers, add_problem_schema, to_response
 from facekeep_server.assembly import Server
 from facekeep_server.console import create_console
@@ -46,6 +46,8 @@ def create_app(server: Server) -> FastAPI:
         log_routes.router,
         people_routes.auditor,
         people_routes.administrator,
+        revocation_routes.device,
+        revocation_routes.administrator,
         health_routes.router,
     ):
         app.include_router(router)

@@ -135,6 +135,17 @@ class HeadAnswer(_Model):
     committed_at: Instant
 
 
+class RevocationAnswer(_Model):
+    """A revocation list that was published."""
+
+    issuer: str
+    epoch: int
+    entries: int
+    issued_at: Instant
+    next_update: Instant
+    is_new: bool = Field(description="false if the very same list was published before")
+
+
 class Health(_Model):
     """Whether the server can do its work."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from facekeep.errors import FacekeepError
-from facekeep_server.cli import credentials, federating, reporting, running, witnessing
+from facekeep_server.cli import credentials, federating, reporting, revoking, running, witnessing
 from facekeep_server.cli.opening import Options
 
 # Typer carries a Click of its own in some versions and imports another's in others; what it exports leads to the right one.
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(credentials.token_app, name="token")
 app.add_typer(credentials.device_app, name="device")
+app.add_typer(revoking.app, name="revocations")
 running.add_commands(app)
 witnessing.add_commands(app)
 federating.add_commands(app)
