@@ -157,8 +157,8 @@ def spent_against_readers(charge: PrivacyCharge, delta: float, *, rate: float, r
 
     Each device has to be invited to each round by a coin of its own that falls with probability `rate` (Poisson sampling). It says
     nothing against the server, which knows who was invited, or against readers of a log that lists them. It takes the noise of a
-    round as given; really it is one device's share more when this device was invited, which the theorem does not cover. So no budget
-    is kept by it: `spent` is the guarantee.
+    round as given; really it is one device's share more when this device was invited, which the theorem does not cover. So no
+    budget is kept by it: `spent` is the guarantee.
 
     Raises:
         FederationError: "federation.no_accounting".
