@@ -34,6 +34,8 @@ class Patience:
         resend_seconds: after which a letter without an answer is sent again. Above the 60 seconds in which Flower notices that a
             SuperNode is gone, and that its supervisor waits before it starts it again.
         resends: how often.
+        hello_seconds: for nodes to say who they are.
+        shown_seconds: between two lines of progress.
         group: letters handed to Flower at once: each request of its interface holds them all.
     """
 
@@ -42,6 +44,8 @@ class Patience:
     poll_seconds: float = 1
     resend_seconds: float = 120
     resends: int = 5
+    hello_seconds: float = 45
+    shown_seconds: float = 5
     group: int = 32
 
 
@@ -89,28 +93,46 @@ class Carrier:
     """
 
     def __init__(self, grid: Grid, clock: Clock, pause: Callable[[float], None], patience: Patience) -> None:
-        self._grid, self._clock, self._pause, self._patience = grid, clock, pause, patience
+        self._grid, self._clock, self.pause, self._patience = grid, clock, pause, patience
         self.traffic = Traffic()
 
     def nodes(self) -> tuple[int, ...]:
         """Return the nodes that are online."""
         return tuple(sorted(self._grid.get_node_ids()))
 
-    def carry(self, letters: Sequence[Letter], until: datetime) -> Iterator[tuple[Letter, bytes]]:
-        """Yield each letter with its answer, as they arrive, each letter once at most; end when all are answered or at `until`.
+    def carry(
+        self,
+        letters: Sequence[Letter],
+        until: datetime,
+        *,
+        is_enough: Callable[[], bool] | None = None,
+        more: Callable[[], Sequence[Letter]] = lambda: (),
+    ) -> Iterator[tuple[Letter, bytes]]:
+        """Yield each letter with its answer, as they arrive, each letter once at most; end at `until` at the latest.
 
         A reply that is none of ours (Flower's own error, another shape) is an empty answer: whoever asked refuses it as malformed.
+
+        Args:
+            letters: what to send at once.
+            until: when it is over.
+            is_enough: when nothing more is waited for; left out: when every letter has its answer.
+            more: asked after each look for answers; what it returns is sent as well.
         """
         items = [_Waiting(letter, self._clock.now()) for letter in letters]
         post: dict[str, _Waiting] = {}
+        enough = is_enough or (lambda: all(item.answered for item in items))
         for first in range(0, len(items), self._patience.group):
             self._push(items[first : first + self._patience.group], post, until)
             # Who answers fast is heard before the last letter of many is out.
             yield from self._pull(post)
-        while not all(item.answered for item in items) and (now := self._clock.now()) < until:
-            self._pause(min(self._patience.poll_seconds, (until - now).total_seconds()))
+        while not enough() and (now := self._clock.now()) < until:
+            self.pause(min(self._patience.poll_seconds, (until - now).total_seconds()))
             yield from self._pull(post)
             self._push_again(items, post, until)
+            added = [_Waiting(letter, self._clock.now()) for letter in more()]
+            items += added
+            for first in range(0, len(added), self._patience.group):
+                self._push(added[first : first + self._patience.group], post, until)
 
     def _push(self, group: list[_Waiting], post: dict[str, _Waiting], until: datetime) -> None:
         now = self._clock.now()

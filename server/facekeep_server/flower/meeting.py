@@ -7,7 +7,8 @@ it is not what the roster is made of, and whoever holds it could not answer for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from facekeep.clock import Clock
 from facekeep.errors import FacekeepError
@@ -17,6 +18,9 @@ from facekeep.protocol.requests import Challenge
 from facekeep.protocol.roster import Roster
 from facekeep.randomness import Randomness
 from facekeep_server.flower.carrier import Carrier, Letter
+
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AGAIN: Final = timedelta(minutes=2)
 
 
 class Meeting:
@@ -32,7 +36,7 @@ class Meeting:
     def __init__(self, carrier: Carrier, roster: Roster, clock: Clock, randomness: Randomness) -> None:
         self._carrier, self._roster, self._clock, self._randomness = carrier, roster, clock, randomness
         self._node_of: dict[int, int] = {}
-        self._asked: set[int] = set()
+        self._asked_at: dict[int, datetime] = {}
 
     @property
     def node_of(self) -> Mapping[int, int]:
@@ -45,7 +49,11 @@ class Meeting:
         known = set(self._node_of.values())
         nonce = self._randomness.token(NONCE_BYTES)
         challenge = Challenge(self._roster.federation, nonce)
-        letters = [Letter(node, Action.HELLO, challenge.to_bytes()) for node in online if node not in known]
+        now = self._clock.now()
+        # Whoever does not say who he is, is not asked with every look: others wait meanwhile.
+        asked = [node for node in online if node not in known and now - self._asked_at.get(node, _NEVER) >= _AGAIN]
+        self._asked_at.update(dict.fromkeys(asked, now))
+        letters = [Letter(node, Action.HELLO, challenge.to_bytes()) for node in asked]
         for letter, body in self._carrier.carry(letters, until):
             index = self._recognise(challenge, body)
             # The newest node speaks for the device: a SuperNode that was set up anew has another number. Only who holds the

@@ -1,0 +1,83 @@
+"""The ServerApp: takes up every round of the state directory that was planned and is not over, one after the other.
+
+Which federation it drives, the environment of the SuperLink says (FACEKEEP_FEDERATION); a run's configuration, which whoever
+reaches the Control interface can choose, is not looked at. A round that was aborted ends the run as failed: Flower would call it
+completed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from facekeep.clock import Clock, SystemClock
+from facekeep.errors import FederationError
+from facekeep.randomness import SystemRandomness
+from facekeep_server.errors import ServerError
+from facekeep_server.federation.creation import COORDINATOR
+from facekeep_server.federation.keys import load_signing_key
+from facekeep_server.federation.patience import load_patience
+from facekeep_server.federation.rounds import load_round, open_rounds, recorder, round_directory
+from facekeep_server.federation.state import ENVIRONMENT, FederationState
+from facekeep_server.federation.trail import CoordinatorTrail
+from facekeep_server.flower.carrier import Carrier, Patience
+from facekeep_server.flower.conducting import Conductor
+from facekeep_server.flower.meeting import Meeting
+from facekeep_server.rounds import RoundReport
+
+
+def make_server_app() -> ServerApp:
+    """Return the app that a SuperLink runs."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        where = os.environ.get(ENVIRONMENT)
+        if not where:
+            raise ServerError("server.invalid_configuration", f"{ENVIRONMENT} is not set on the SuperLink.")
+        state = FederationState.open(Path(where))
+        reports = drive(state, grid, SystemClock(), load_patience(state))
+        aborted = [report for report in reports if not report.is_complete]
+        if aborted:
+            raise FederationError(
+                "federation.aborted", f"{len(aborted)} of {len(reports)} rounds were aborted: {aborted[0].aborted}."
+            )
+
+    return app
+
+
+def drive(
+    state: FederationState,
+    grid: Grid,
+    clock: Clock,
+    patience: Patience,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    say: Callable[[str], None] | None = None,
+) -> list[RoundReport]:
+    """Drive every open round; return their reports in order.
+
+    Raises:
+        ServerError: "server.unavailable" if another process drives this federation.
+    """
+    with state.locked():
+        trail = CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), clock)
+        record, reports = recorder(trail), []
+        carrier = Carrier(grid, clock, pause, patience)
+        for number in open_rounds(state):
+            running = load_round(state, number, record)
+            meeting = Meeting(carrier, running.roster, clock, SystemRandomness())
+            conductor = Conductor(carrier, meeting, clock, patience, say or _print)
+            reports.append(conductor.conduct(running, round_directory(state, number)))
+        return reports
+
+
+def _print(line: str) -> None:
+    # Standard output of a ServerApp is what `flwr run --stream` and the log of the SuperLink show.
+    print(line, file=sys.stdout, flush=True)  # noqa: T201
