@@ -79,6 +79,7 @@ _AFTER = {
     Phase.CONFIRM: Phase.UNMASK,
     Phase.UNMASK: Phase.DONE,
 }
+Details = dict[str, str | int | bool]
 EventSink = Callable[[AuditEvent], None]
 
 
@@ -143,9 +144,9 @@ class Round:
         """
         found = cls(signed, roster_note, roster, cohort, **options)
         plan = signed.plan
-        details: dict[str, str | int | bool] = {"kind": plan.kind.value, "level": plan.level.value, "cohort": plan.cohort_size}
-        privacy = {"epsilon": spelled(plan.epsilon), "delta": to_decimal(plan.delta)}
-        found._event("round.planned", details | {"minimum": plan.minimum} | privacy)
+        details: Details = {"kind": plan.kind.value, "level": plan.level.value, "cohort": plan.cohort_size, "minimum": plan.minimum}
+        privacy: Details = {"epsilon": spelled(plan.epsilon), "delta": to_decimal(plan.delta)}
+        found._event("round.planned", details | privacy)
         return found
 
     # What goes out
@@ -232,7 +233,7 @@ class Round:
         known = 0 <= index < len(self.roster)
         device = key_fingerprint(self.roster.entries[index].device_key) if known else "unknown"
         step = action if action in set(Action) else "unknown"
-        details: dict[str, str | int | bool] = {
+        details: Details = {
             "federation": self.signed.plan.federation,
             "round": self.signed.plan.round,
             "step": step,
@@ -286,10 +287,10 @@ class Round:
         elif phase is Phase.TRAIN:
             asked = np.flatnonzero(self.takes_part).tolist()
         elif phase is Phase.CONFIRM:
-            # Nobody needs the single vectors any more.
-            self.updates.clear()
             asked = [place for place in self.topology.committee if self.takes_part[place]]
         elif phase is Phase.UNMASK:
+            # Not before: until the checkpoint of CONFIRM is written, TRAIN may have to be closed again.
+            self.updates.clear()
             asked = np.flatnonzero(self.survivors).tolist()
         self._asked = frozenset(asked)
         self._answered = {place for place in self._asked if members[place].has_answered(phase.value)}
@@ -312,17 +313,17 @@ class Round:
             refusals=dict(sorted(self.refusals.items())),
             aborted=code,
         )
-        counts: dict[str, str | int | bool] = {"prepared": prepared, "survivors": survivors}
+        counts: Details = {"prepared": prepared, "survivors": survivors}
         if code is None:
             result = hashlib.sha256(b"" if self.update is None else self.update.astype("<f4").tobytes()).hexdigest()
-            ended = {"cohort": len(self.members), "suspects": len(self.suspects), "result": result}
+            ended: Details = {"cohort": len(self.members), "suspects": len(self.suspects), "result": result}
             self._event("round.completed", ended | counts)
         else:
-            self._event("round.aborted", {"step": step.value} | counts, code)
+            self._event("round.aborted", counts | {"step": step.value}, code)
 
-    def _event(self, code: str, details: dict[str, str | int | bool], outcome: str = "ok") -> None:
+    def _event(self, code: str, details: Details, outcome: str = "ok") -> None:
         plan = self.signed.plan
-        named = {"federation": plan.federation, "round": plan.round, "plan": self.signed.digest.hex()}
+        named: Details = {"federation": plan.federation, "round": plan.round, "plan": self.signed.digest.hex()}
         self.record(AuditEvent(code, outcome, details=named | details))
 
     # Between two processes
