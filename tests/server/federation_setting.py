@@ -16,9 +16,11 @@ from facekeep_server.federation.state import FederationState, Settings
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 
 
-def make_state(folder: Path, now: datetime = NOW, *, minimum: int = 3, port: int = 8000, hub: int = 8419) -> FederationState:
+def make_state(
+    folder: Path, now: datetime = NOW, *, minimum: int = 3, epsilon: float = 8.0, port: int = 8000, hub: int = 8419
+) -> FederationState:
     settings = Settings("fleet.example.org", f"127.0.0.1:{port}", f"127.0.0.1:{port}", f"http://127.0.0.1:{hub}", 3, 2)
-    return create_federation(folder, settings, now, minimum_cohort=minimum, epsilon=8.0)
+    return create_federation(folder, settings, now, minimum_cohort=minimum, epsilon=epsilon)
 
 
 @dataclass
