@@ -9,7 +9,8 @@ from facekeep.errors import FederationError
 from facekeep.training.loss import LossAndGradient, margin_loss
 from facekeep.training.settings import TrainingSettings
 
-_LEAST_LENGTH = 1e-6
+# As `facekeep.embedding`: lengths outside this are a fault, not a direction.
+_LEAST_LENGTH, _GREATEST_LENGTH = 1e-6, 1e18
 
 
 def embed_features(head: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -27,7 +28,7 @@ def embed_features(head: NDArray[np.float32], features: NDArray[np.float32]) -> 
     with np.errstate(all="ignore"):  # what is not finite is refused on the next line
         raw = features.astype(np.float64) @ head.T.astype(np.float64)
         lengths = np.sqrt((raw * raw).sum(axis=1, keepdims=True))
-    if not (np.isfinite(lengths) & (lengths >= _LEAST_LENGTH)).all():
+    if not ((lengths >= _LEAST_LENGTH) & (lengths <= _GREATEST_LENGTH)).all():
         raise FederationError("federation.invalid_update", "The head gives a vector that is not finite or has no length.")
     unit: NDArray[np.float32] = (raw / lengths).astype(np.float32)
     return unit

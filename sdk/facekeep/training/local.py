@@ -98,7 +98,7 @@ def train_locally(
     # 2 what the old model says of every sample: where nothing else is stated, that is the model at the start
     start = row.astype(np.float32)
     embeddings = engine.embeddings(start, settings)
-    references = embeddings if samples.references is None else samples.references
+    references = embeddings.copy() if samples.references is None else samples.references
     require_units(references, table.dimension, "references")
     optimiser, batches = LocalOptimiser(settings, part.stop - part.start), _batches(len(samples), settings.batch, seed)
     losses: list[float] = []
