@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facekeep.cli import confirmations, consent, device_log, erasure, models, recognition, retention, upkeep
+from facekeep.cli import confirmations, consent, device_log, erasure, federation, models, recognition, retention, upkeep
 from facekeep.cli.opening import Options
 from facekeep.cli.output import fail
 from facekeep.errors import FacekeepError
@@ -33,6 +33,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(retention.app, name="retention")
 app.add_typer(erasure.app, name="erasure")
 app.add_typer(device_log.app, name="log")
+app.add_typer(federation.app, name="federate")
 app.add_typer(upkeep.audit_app, name="audit")
 app.add_typer(upkeep.keys_app, name="keys")
 recognition.add_commands(app)

@@ -30,6 +30,8 @@ EXIT_CODES: Final[dict[str, int]] = {
     "retention": 15,
     "erasure": 16,
     "confirmation": 17,
+    "federation": 18,
+    "release": 19,
 }
 
 

@@ -53,7 +53,7 @@ def enrol(
     as_json: JsonOption = False,
 ) -> None:
     """Make a sealed template of a subject who consented to it."""
-    pictures = [picture for source in sources for picture in _sources(source)]
+    pictures = pictures_of(sources)
     pads = [] if pad == ["none"] else pad
     choices = {"detector": detector, "embedder": embedder, "pads": pads, "switch_models": switch_models}
     with options_of(context).open_device(**choices) as device:
@@ -179,6 +179,11 @@ def list_subjects(context: typer.Context, as_json: JsonOption = False) -> None:
         value,
         as_json=as_json,
     )
+
+
+def pictures_of(arguments: list[str]) -> list[Source]:
+    """Return the pictures that arguments name: files, directories, cameras."""
+    return [picture for argument in arguments for picture in _sources(argument)]
 
 
 def _sources(argument: str) -> list[Source]:
