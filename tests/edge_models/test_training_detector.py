@@ -37,7 +37,7 @@ from facekeep_models.training.detector.publish import publish  # noqa: E402
 from facekeep_models.training.detector.speed import speed_ratio  # noqa: E402
 from facekeep_models.training.detector.targets import targets_of  # noqa: E402
 from facekeep_models.training.detector.teacher import Teacher, box_of_landmarks, mirrored  # noqa: E402
-from facekeep_models.training.detector.validation import CONTRACT, Figures, compare, held_out_cases, open_network, overlaps  # noqa: E402
+from facekeep_models.training.detector.validation import CONTRACT, OPTIONS, Figures, compare, held_out_cases, open_network, overlaps  # noqa: E402
 
 SCHEDULE = Schedule(steps=4, sizes=((64, 2), (96, 2)), warm_up=2, check_steps=2, check_pictures=2, save_seconds=1e9)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -257,7 +257,7 @@ def test_calibration_counts_what_a_detector_of_each_confidence_would(pictures: P
     cases = held_out_cases(pictures, 9)
     for rung in rungs[::5]:
         session = open_session("onnx", {"model.onnx": content})
-        detector = open_detector("yunet", session, CONTRACT, confidence=rung.confidence)
+        detector = open_detector("yunet", session, CONTRACT, confidence=rung.confidence, options=OPTIONS)
         assert compare(cases, detector.detect, least_px=20) == rung.figures
     assert rungs[0].figures.extra > rungs[-1].figures.extra
 

@@ -21,7 +21,7 @@ from facekeep.detection import open_detector
 from facekeep.runtime import open_session
 from facekeep_models.training.detector.pictures import Pictures, read_pictures
 from facekeep_models.training.detector.publish import FILE
-from facekeep_models.training.detector.validation import CONTRACT, Figures, compare, held_out_cases
+from facekeep_models.training.detector.validation import CONTRACT, OPTIONS, Figures, compare, held_out_cases
 
 LADDER: Final = tuple(np.arange(0.40, 0.91, 0.02).round(2).tolist())
 FALSE_FINDS_A_PICTURE: Final = 0.01
@@ -44,7 +44,9 @@ def calibrate(content: bytes, pictures: Pictures) -> tuple[Rung, ...]:
         content: the ONNX file.
         pictures: with the labels of the teacher.
     """
-    detector = open_detector("yunet", open_session("onnx", {"model.onnx": content}), CONTRACT, confidence=LADDER[0])
+    detector = open_detector(
+        "yunet", open_session("onnx", {"model.onnx": content}), CONTRACT, confidence=LADDER[0], options=OPTIONS
+    )
     cases = held_out_cases(pictures, len(pictures.place))
     # Suppression starts from the most confident: leaving the faint ones out afterwards is what a higher confidence does.
     every = [detector.detect(Frame(np.ascontiguousarray(pixels), _NOW)) for pixels, _ in cases]

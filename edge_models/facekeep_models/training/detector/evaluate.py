@@ -30,7 +30,7 @@ from facekeep_models.people import draw_person, screened_people, synthetic_perso
 from facekeep_models.training.detector.pictures import FIRST_HELD_OUT_PERSON, held_out_scene, scene_files
 from facekeep_models.training.detector.speed import speed_ratio
 from facekeep_models.training.detector.teacher import TEACHER, Teacher, box_of_landmarks, open_teacher, row_of
-from facekeep_models.training.detector.validation import CONTRACT, Figures, compare
+from facekeep_models.training.detector.validation import CONTRACT, OPTIONS, Figures, compare
 
 PACK: Final = ("facekeep-detector", "onnx-fp32")
 # Faces this large in the photograph itself are asked for.
@@ -71,7 +71,8 @@ def evaluate(data: Path, packs: Path, content: bytes, confidence: float) -> dict
         content: the ONNX file.
         confidence: least confidence of a face.
     """
-    ours = open_detector("yunet", open_session("onnx", {"model.onnx": content}), CONTRACT, confidence=confidence)
+    session = open_session("onnx", {"model.onnx": content})
+    ours, best_cell = (open_detector("yunet", session, CONTRACT, confidence=confidence, options=each) for each in (OPTIONS, {}))
     theirs = open_teacher(packs, longest_side=DEFAULT_LONGEST_SIDE_PX)
     figures: dict[str, str | float] = {"file, bytes": len(content), "confidence": confidence}
     photographs = [read_picture(path) for path in sorted((data / "photos").glob("*.jpg"))]
@@ -79,11 +80,11 @@ def evaluate(data: Path, packs: Path, content: bytes, confidence: float) -> dict
     figures |= _named("photos, YuNet's faces of 40 px and more", compare(labelled, ours.detect, least_px=LEAST_FACE_PX))
     # YuNet asked once strays from itself: what it says at several sizes, agreed, is the better measure of landmarks.
     agreed = [(pixels, Teacher(packs).label(pixels, empty=False)) for pixels in photographs]
-    for name, detector in (("ours", ours), ("YuNet asked once", theirs)):
+    for name, detector in (("ours", ours), ("ours, best cell alone", best_cell), ("YuNet asked once", theirs)):
         figures |= _named(f"photos, YuNet's agreed answer, {name}", compare(agreed, detector.detect, least_px=LEAST_FACE_PX))
     figures |= counts(data / "photos", {"ours": ours, "YuNet": theirs})
     drawn = list(drawn_cases())
-    for name, detector in (("ours", ours), ("YuNet", theirs)):
+    for name, detector in (("ours", ours), ("ours, best cell alone", best_cell), ("YuNet", theirs)):
         figures |= _named(f"drawn people held out, truth, {name}", compare(drawn, detector.detect, least_px=0))
     for kind in ("crowd", "empty"):
         files = [path for number, path in enumerate(scene_files(data, kind)) if held_out_scene(number)]

@@ -15,7 +15,7 @@ from typing import Final
 from facekeep.packs import manifest_to_bytes
 from facekeep.packs.manifest import Build, Licence, Manifest, OutputContract, PackFile, Source, TrainingData
 from facekeep_models.catalogue import MANIFESTS, WEIGHTS
-from facekeep_models.training.detector.validation import CONTRACT
+from facekeep_models.training.detector.validation import CONTRACT, LANDMARK_POWER
 
 PACK: Final = "facekeep-detector"
 BUILD: Final = "onnx-fp32"
@@ -53,7 +53,7 @@ def manifest_of(content: bytes, confidence: float) -> Manifest:
         input=CONTRACT,
         output=OutputContract(landmarks=True),
         builds=(Build(BUILD, "onnx", "fp32", (file,), note="Any size that 32 divides. Ships with the package."),),
-        options=(("confidence", confidence),),
+        options=(("confidence", confidence), ("landmark_power", LANDMARK_POWER)),
     )
 
 

@@ -20,6 +20,10 @@ from facekeep_models.training.detector.pictures import Pictures
 from facekeep_models.training.detector.teacher import SURE, row_of
 
 CONTRACT: Final = InputContract("NCHW", "RGB", None, 32)
+# Landmarks are the mean over the cells of a face, weighted by this power of their confidence. Chosen on held-out pictures of LFW,
+# where powers from 6 on are alike and better than both the plain mean and the best cell alone.
+LANDMARK_POWER: Final = 8
+OPTIONS: Final = {"landmark_power": str(LANDMARK_POWER)}
 SAME_FACE: Final = 0.4
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 Detect = Callable[[Frame], tuple[Detection, ...]]
@@ -69,7 +73,7 @@ class TorchSession:
 
 def open_network(network: Detector, *, confidence: float) -> DetectorPort:
     """Return the detector that decodes a network which is still being trained; on the CPU."""
-    return open_detector("yunet", TorchSession(network), CONTRACT, confidence=confidence)
+    return open_detector("yunet", TorchSession(network), CONTRACT, confidence=confidence, options=OPTIONS)
 
 
 def compare(cases: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]], detect: Detect, *, least_px: float) -> Figures:
