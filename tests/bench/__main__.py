@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the bare scripts that the benches start
 
-from tests.bench import accuracy, admission, audit, consent, models, search, server, speed, startup, vault
+from tests.bench import accuracy, admission, audit, consent, models, privacy, search, server, speed, startup, tamper, vault
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -35,8 +35,10 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "writes": vault.writes,
     "consent": consent.consent,
     "audit": audit.audit,
+    "tamper": tamper.tamper,
     "log": server.log,
     "faults": server.faults,
+    "privacy": privacy.privacy,
 }
 
 
