@@ -51,7 +51,7 @@ class Ledger:
         if not spent <= policy.epsilon:
             raise FederationError(
                 "federation.budget_spent",
-                f"After this round epsilon would be {spelled(spent)} at delta {policy.delta:g}; the policy allows {policy.epsilon:g}.",
+                f"This round would bring epsilon to {spelled(spent)} at delta {policy.delta:g}; allowed are {policy.epsilon:g}.",
             )
         return Ledger(charges, self.without_noise), spent
 

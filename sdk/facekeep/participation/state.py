@@ -6,6 +6,7 @@ The bytes hold secrets. They are kept sealed under the device's wrap key, and de
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from facekeep.errors import FederationError
@@ -89,8 +90,7 @@ class RoundState:
     @property
     def signed(self) -> SignedPlan:
         """The plan; its signature was checked before the state was made."""
-        text = self.note.rpartition("\n\n")[0] + "\n"
-        return SignedPlan(self.note, RoundPlan.parse(text))
+        return _plan_of(self.note)
 
     def topology(self, signed: SignedPlan) -> Topology:
         """Return groups, graph and committee."""
@@ -141,6 +141,11 @@ class RoundState:
             confirmed=confirmed,
             given=given,
         )
+
+
+@lru_cache(maxsize=4)
+def _plan_of(note: str) -> SignedPlan:
+    return SignedPlan(note, RoundPlan.parse(note.rpartition("\n\n")[0] + "\n"))
 
 
 def wrong_step(what: str) -> FederationError:

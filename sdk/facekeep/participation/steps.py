@@ -6,9 +6,9 @@ What the caller owes: the new state is on the disk before the answer leaves, and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -262,7 +262,9 @@ def given_before(state: RoundState | None, action: Action, request: bytes) -> by
     raise wrong_step("This step was answered, to another request")
 
 
-def _require_quorum(request: UnmaskRequest, signed: SignedPlan, committee: Sequence[int]) -> None:
+# The last success is remembered: the answer depends on nothing but the arguments, and a simulator asks for every device.
+@lru_cache(maxsize=1)
+def _require_quorum(request: UnmaskRequest, signed: SignedPlan, committee: tuple[int, ...]) -> None:
     plan, cohort = signed.plan, _open_cohort(request.cohort, signed)
     head = RosterHead(plan.federation, plan.roster_size, bytes.fromhex(plan.roster_root))
     members = set(committee)
