@@ -1,7 +1,7 @@
-"""Every byte of a log directory of 1,000 entries changed, every file cut at every length, dropped and swapped: what is not detected.
+"""Every byte of a log of 1,000 entries changed, every file cut at every length, dropped and swapped: what is not detected.
 
-The whole audit takes some 30 ms, and there are hundreds of thousands of changes: so each change goes through the very steps of the audit
-that read that file, and a sample of them through the whole audit, which has to say the same.
+The whole audit takes some 30 ms, and there are hundreds of thousands of changes: so each change goes through the very steps of the
+audit that read that file, and a sample of them through the whole audit, which has to say the same.
 """
 
 from __future__ import annotations
