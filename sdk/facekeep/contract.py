@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from facekeep.canonical import to_canonical
@@ -84,6 +84,10 @@ class ModelIdentity:
     files: Mapping[str, str]
     input: InputContract
     options: Sequence[tuple[str, str]] = ()
+
+    def made_of(self, *sha256: str) -> ModelIdentity:
+        """Return the identity of the same build made of other files, named by their hashes alone."""
+        return replace(self, files={str(place): digest for place, digest in enumerate(sha256)})
 
     def describe(self) -> dict[str, object]:
         """Return what the contract hashes. Pack and build ids are labels, so they are left out: the bytes decide."""

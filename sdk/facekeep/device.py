@@ -11,13 +11,12 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from facekeep.assembly import Inference, LoadedModels, ModelChoice, choose_models, load_models
-from facekeep.audit import AuditEvent, TrailReport
+from facekeep.assembly import MODELS_SETTING, ModelChoice, ModelWorkshop
+from facekeep.audit import TrailReport
 from facekeep.biometric import Decision, Identification
 from facekeep.clock import Clock, SystemClock
 from facekeep.consent import ConsentGrant
-from facekeep.errors import ModelError
-from facekeep.flows.acquisition import Source
+from facekeep.flows.acquisition import Source, is_single
 from facekeep.flows.context import FlowContext, Models, Settings
 from facekeep.flows.gallery import GalleryCache
 from facekeep.flows.opening import create_or_open, usable_path
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
     from facekeep.flows.consents import Consents, SubjectSummary
     from facekeep.flows.enrol import EnrolmentReceipt
     from facekeep.flows.erasures import Erasures
+    from facekeep.flows.federation import Federation
     from facekeep.flows.log import DeviceLog
     from facekeep.flows.operators import Operators
     from facekeep.flows.retain import Retention
     from facekeep.flows.revocations import Revocations
     from facekeep.retention import ErasureReceipt
 
-_MODELS_SETTING = "models"
 _RETENTION_SETTING = "retention.policy"
 
 
@@ -75,14 +74,13 @@ class Device:
         models: Models | None = None,
         switch_models: bool = False,
     ) -> None:
-        self._vault, self._packs, self._policy, self._choice = vault, packs, policy, choice
-        self._models: Models | None = models
-        self._switch_models = switch_models
+        self._vault, self._packs, self._models = vault, packs, models
+        self._workshop = ModelWorkshop(vault, packs, policy, settings, choice, switch_models=switch_models)
+        self._is_from_packs = models is None
         self._lock = threading.Lock()
         self._next_look: datetime | None = None
-        self._context = FlowContext(
-            vault, clock, settings, GalleryCache(settings.gallery_idle, settings.gallery_precision), self._load_models
-        )
+        gallery, workshop = GalleryCache(settings.gallery_idle, settings.gallery_precision), self._workshop
+        self._context = FlowContext(vault, clock, settings, gallery, self._load_models, workshop if self._is_from_packs else None)
 
     @classmethod
     def open(
@@ -129,7 +127,7 @@ class Device:
         vault = create_or_open(where, key, clock, settings, mode)
         try:
             with vault.transaction(durable=False) as transaction:
-                stored = transaction.read_setting(_MODELS_SETTING)
+                stored = transaction.read_setting(MODELS_SETTING)
                 has_policy = transaction.read_setting(_RETENTION_SETTING) is not None
             kept = ModelChoice.parse(stored) if stored is not None else None
             asked = None
@@ -225,6 +223,13 @@ class Device:
 
         return DeviceLog(self._context)
 
+    @cached_property
+    def federation(self) -> Federation:
+        """The federation of this device: join, leave, keep samples, answer rounds, adopt releases. Opens no connection."""
+        from facekeep.flows.federation import Federation
+
+        return Federation(self._context)
+
     def enrol(self, subject: str, frames: Source | Iterable[Source], grant: ConsentGrant) -> EnrolmentReceipt:
         """Make a sealed template of `subject` from one or more frames of one sitting.
 
@@ -242,7 +247,7 @@ class Device:
         from facekeep.flows.enrol import enrol
 
         self._keep_retention()
-        sources = [frames] if _is_single(frames) else frames
+        sources = [frames] if is_single(frames) else frames
         return enrol(self._context, subject, sources, grant)  # type: ignore[arg-type]
 
     def verify(self, subject: str, frame: Source, *, target_fmr: float | None = None) -> Decision:
@@ -344,7 +349,7 @@ class Device:
 
     def info(self) -> DeviceInfo:
         """Return what can be said of this device without opening a template."""
-        return DeviceInfo(self._vault.vault_id, self._vault.device_key.public_bytes.hex(), self._choice)
+        return DeviceInfo(self._vault.vault_id, self._vault.device_key.public_bytes.hex(), self._workshop.choice)
 
     @property
     def packs(self) -> PackStore:
@@ -358,43 +363,10 @@ class Device:
 
     def _load_models(self) -> Models:
         with self._lock:
-            if self._models is None:
+            # Another process may have adopted a release: its templates are of another contract from then on.
+            if self._models is None or (self._is_from_packs and self._workshop.is_stale()):
                 self._models = self._load_chosen()
             return self._models
 
-    def _load_chosen(self) -> LoadedModels:
-        settings = self._context.settings
-        asked = self._choice or ModelChoice(None, None, ())
-        # Measured once, then kept: templates of another build belong to another contract.
-        inference = Inference(settings.threads, settings.providers, settings.longest_side)
-        choice = choose_models(self._packs, asked, policy=self._policy, inference=inference)
-        models = load_models(self._packs, choice, policy=self._policy, inference=inference)
-        with self._vault.transaction(durable=False) as transaction:
-            is_known = transaction.read_setting(_MODELS_SETTING) == choice.to_bytes()
-        if not is_known:
-            self._activate(models)
-        self._choice = choice
-        return models
-
-    def _activate(self, models: LoadedModels) -> None:
-        choice = models.choice
-        with self._vault.transaction() as transaction:
-            stranded = sum(count for contract, count in transaction.contracts().items() if contract != models.contract_id)
-            if stranded and not self._switch_models:
-                raise ModelError(
-                    "model.other_in_use",
-                    f"{stranded} stored template(s) belong to other models than {choice.detector} and {choice.embedder}: nobody "
-                    "enrolled before would be recognised. Leave the choice out, or switch on purpose (--switch-models).",
-                )
-            transaction.write_setting(_MODELS_SETTING, choice.to_bytes())
-            details: dict[str, str | int | bool] = {
-                "contract": models.contract_id,
-                "detector": choice.detector or "",
-                "embedder": choice.embedder or "",
-                "pad": ",".join(choice.pads),
-            }
-            transaction.append_event(AuditEvent("model.activated", details=details))
-
-
-def _is_single(frames: object) -> bool:
-    return not isinstance(frames, Iterable) or isinstance(frames, str | PathLike) or hasattr(frames, "dtype")
+    def _load_chosen(self) -> Models:
+        return self._workshop.load()

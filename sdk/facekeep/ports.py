@@ -7,7 +7,7 @@ NOT write any of it anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,24 @@ class Embedder(Protocol):
 
         Raises:
             ComparisonError: "comparison.invalid_embedding" when the model gives no finite direction.
+        """
+        ...
+
+
+@runtime_checkable
+class FeatureEmbedder(Embedder, Protocol):
+    """An embedder that can also say what its last linear map is applied to: what a template needs to follow a new map."""
+
+    @property
+    def has_features(self) -> bool:
+        """Whether this model really can."""
+        ...
+
+    def embed_with_features(self, crop: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what `embed` gives, and the (F,) float32 features in front of the last linear map.
+
+        Raises:
+            ComparisonError: as `embed`.
         """
         ...
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 from facekeep.assembly.choice import ModelChoice
@@ -10,11 +12,12 @@ from facekeep.biometric import OperatingPoint
 from facekeep.contract import ModelIdentity, contract_id
 from facekeep.detection import open_detector
 from facekeep.embedding import CosineEmbedder
-from facekeep.errors import ModelError
+from facekeep.errors import ModelError, ReleaseError
 from facekeep.packs import Build, LoadPolicy, Manifest, PackStore, fix_command, split_name
 from facekeep.pad import CombinedPADetector, MiniFASDetector
 from facekeep.ports import Detector, Embedder, PADetector, Session
 from facekeep.runtime import open_session
+from facekeep.training.patching import PATCH_SUFFIX, PatchTable, parse_patch_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,23 @@ class Inference:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleasedModel:
+    """A model file that a release made, to run in the place of the one that shipped.
+
+    Attributes:
+        digest: of the release.
+        content: the file.
+        sha256: of the file.
+        operating_points: measured with it.
+    """
+
+    digest: str
+    content: bytes = field(repr=False)
+    sha256: str
+    operating_points: tuple[OperatingPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedModels:
     """Models that run.
 
@@ -43,6 +63,8 @@ class LoadedModels:
         contract_id: the contract of every embedding they make.
         operating_points: thresholds measured for exactly this build of the embedder.
         choice: their names, builds included.
+        feature_base: what everything in front of the embedder's last linear map is known by; the contract where nothing finer is.
+        release: digest of the release in use, or "" for the model that shipped.
     """
 
     detector: Detector
@@ -51,10 +73,26 @@ class LoadedModels:
     contract_id: str
     operating_points: tuple[OperatingPoint, ...]
     choice: ModelChoice
+    feature_base: str
+    release: str = ""
 
 
-def load_models(store: PackStore, choice: ModelChoice, *, policy: LoadPolicy, inference: Inference | None = None) -> LoadedModels:
+def load_models(
+    store: PackStore,
+    choice: ModelChoice,
+    *,
+    policy: LoadPolicy,
+    inference: Inference | None = None,
+    released: ReleasedModel | None = None,
+) -> LoadedModels:
     """Return the models of a complete choice.
+
+    Args:
+        store: where the packs lie.
+        choice: which.
+        policy: which are acceptable.
+        inference: how they run.
+        released: what runs in the place of the embedder's own file, if a release is in use.
 
     Raises:
         ModelError: "model.not_installed", "model.hash_mismatch", "model.not_permitted", "model.wrong_task",
@@ -64,12 +102,24 @@ def load_models(store: PackStore, choice: ModelChoice, *, policy: LoadPolicy, in
         raise ModelError("model.unknown_pack", "A detector and an embedder have to be named or chosen first.")
     found = Loader(store, policy, inference or Inference())
     manifest, build = found.find(choice.embedder, "embedding")
-    embedder = found.embedder(manifest, build)
+    files = store.read_files(manifest.id, build.id)
+    trainable = find_trainable(files)
+    identity, points = identity_of(manifest, build), build.operating_points
+    if released is not None:
+        if trainable is None:
+            raise ReleaseError("release.wrong_model", f"{manifest.id}/{build.id} has no patch table, so no release was made of it.")
+        files = files | {trainable[0]: released.content}
+        identity, points = identity.made_of(released.sha256), released.operating_points
+    embedder = found.embedder(manifest, build, files)
     detector, detector_identity = found.detector(choice.detector)
     pads = tuple(found.pad(name) for name in choice.pads)
     pad = pads[0] if len(pads) == 1 else CombinedPADetector(pads) if pads else None
-    contract = contract_id(detector_identity, identity_of(manifest, build))
-    return LoadedModels(detector, embedder, pad, contract, build.operating_points, choice)
+    contract, base = contract_id(detector_identity, identity), None
+    if trainable is not None:
+        front = front_hashes(files[trainable[0]], trainable[1])
+        base = contract_id(detector_identity, identity.made_of(*front))
+    release = released.digest if released else ""
+    return LoadedModels(detector, embedder, pad, contract, points, choice, base or contract, release)
 
 
 class Loader:
@@ -98,11 +148,11 @@ class Loader:
         )
         return detector, identity_of(manifest, build)
 
-    def embedder(self, manifest: Manifest, build: Build) -> Embedder:
-        """Return the embedder of a build that `find` gave."""
+    def embedder(self, manifest: Manifest, build: Build, files: Mapping[str, bytes] | None = None) -> Embedder:
+        """Return the embedder of a build that `find` gave, of these files if they are not those of the store."""
         if manifest.output.dimension is None:
             raise ModelError("model.invalid_manifest", f"{manifest.id} does not say how long its vectors are.")
-        return CosineEmbedder(self._session(manifest, build), build.input or manifest.input, manifest.output.dimension)
+        return CosineEmbedder(self._session(manifest, build, files), build.input or manifest.input, manifest.output.dimension)
 
     def pad(self, name: str) -> PADetector:
         """Return a detector of presentation attacks."""
@@ -132,8 +182,8 @@ class Loader:
             raise ModelError("model.not_installed", f"{pack_id} is not here. Run: {fix_command(manifest, manifest.builds[0])}")
         return manifest, installed[0]
 
-    def _session(self, manifest: Manifest, build: Build) -> Session:
-        files = self.store.read_files(manifest.id, build.id)
+    def _session(self, manifest: Manifest, build: Build, files: Mapping[str, bytes] | None = None) -> Session:
+        files = self.store.read_files(manifest.id, build.id) if files is None else files
         return open_session(build.runtime, files, threads=self._inference.threads, providers=self._inference.providers)
 
 
@@ -144,6 +194,29 @@ def _number(manifest: Manifest, option: str) -> float:
             "model.invalid_manifest", f"The option {option} of {manifest.id} is a number; found {type(value).__name__}."
         )
     return float(value)
+
+
+def find_trainable(files: Mapping[str, bytes]) -> tuple[str, PatchTable] | None:
+    """Return the name of the file of a build that has a patch table beside it, and the table; None where none has.
+
+    Raises:
+        ReleaseError: "release.malformed" for a table that is none.
+    """
+    tables = [name for name in files if name.endswith(PATCH_SUFFIX)]
+    if len(tables) != 1:
+        return None
+    stem = tables[0].removesuffix(PATCH_SUFFIX)
+    names = [name for name in files if name != tables[0] and name.rpartition(".")[0] == stem]
+    return (names[0], parse_patch_table(files[tables[0]])) if len(names) == 1 else None
+
+
+def front_hashes(content: bytes, table: PatchTable) -> tuple[str, str]:
+    """Return what a model file is known by, its last linear map left out: hash of what never changes, and of what releases change.
+
+    Two releases that differ in the last map alone have the same: features of one are features of the other.
+    """
+    end = table.offset + table.item_bytes * table.parameters.tensors[-1].start
+    return table.rest_sha256, hashlib.sha256(memoryview(content)[table.offset : end]).hexdigest()
 
 
 def identity_of(manifest: Manifest, build: Build) -> ModelIdentity:

@@ -28,7 +28,20 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "template.created": frozenset({"reference", "contract", "frames", "quality"}),
     "verification": frozenset({"match", "fmr", "references", "contract"}),
     "identification": frozenset(
-        {"contract", "result", "fmr", "fpir", "gallery", "started", "ended", "database", "input", "pending", "operators"}
+        {
+            "contract",
+            "result",
+            "fmr",
+            "fpir",
+            "gallery",
+            "waiting",
+            "started",
+            "ended",
+            "database",
+            "input",
+            "pending",
+            "operators",
+        }
     ),
     "identification.sealed": frozenset(
         {
@@ -40,6 +53,7 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
             "fmr",
             "fpir",
             "gallery",
+            "waiting",
             "started",
             "ended",
             "database",

@@ -19,7 +19,14 @@ from facekeep.errors import AuditError
 _VERSION: Final = 1
 # Entries of older versions do not say which contract was used: they count for every template of the subject.
 _ANY_CONTRACT: Final = ""
-_MARKERS: Final = (b'"event":"verification"', b'"event":"identification"')
+# What a training sample serves: a round. Told apart from every contract id by its length.
+SAMPLES: Final = "samples"
+_MARKERS: Final = (
+    b'"event":"verification"',
+    b'"event":"identification"',
+    b'"event":"template.migrated"',
+    b'"event":"round.joined"',
+)
 
 
 @dataclass(slots=True)
@@ -85,9 +92,22 @@ class LastUses:
 
     def _take(self, fields: dict[str, Any]) -> None:
         details, subject = fields["details"], fields["subject"]
+        if subject is not None and fields["outcome"] == OK and fields["event"] in ("template.migrated", "round.joined"):
+            self._carry(subject, fields)
+            return
         # An identification names a subject only when it found one.
         recognised = details.get("match") is True or fields["event"] == "identification"
         if subject is None or fields["outcome"] != OK or not recognised:
             return
         contract = details.get("contract", _ANY_CONTRACT)
         self.times.setdefault(subject, {})[contract] = fields["time"]
+
+    def _carry(self, subject: str, fields: Any) -> None:
+        times = self.times.setdefault(subject, {})
+        if fields["event"] == "round.joined":
+            times[SAMPLES] = fields["time"]
+            return
+        # A template that moved to another contract was last used when it was: else it would look as if never used at all.
+        contract, parent = fields["details"]["contract"], fields["details"]["parent"]
+        if last := max(times.get(contract, ""), times.get(parent, "")):
+            times[contract] = last

@@ -109,6 +109,7 @@ class Identification:
         operating_point: the threshold used, chosen for the gallery size.
         target_fpir: false positive identification rate asked for.
         gallery_size: number of subjects searched.
+        waiting: number of subjects who might have been meant and were not searched: their templates wait to follow the model.
     """
 
     outcome: Literal["identified", "ambiguous", "unknown"]
@@ -116,6 +117,7 @@ class Identification:
     operating_point: OperatingPoint
     target_fpir: float
     gallery_size: int
+    waiting: int = 0
 
     def __post_init__(self) -> None:
         enough = {"identified": len(self.candidates) == 1, "ambiguous": len(self.candidates) >= 2, "unknown": not self.candidates}

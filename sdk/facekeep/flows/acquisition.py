@@ -5,6 +5,7 @@ The caller has passed the consent gate (step 0): every function here takes the g
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, TypeAlias
@@ -17,8 +18,8 @@ from facekeep.biometric import Detection, Embedding, FaceSample, Frame, PADOutco
 from facekeep.clock import Clock
 from facekeep.consent import ConsentGrant
 from facekeep.errors import AcquisitionError
-from facekeep.flows.context import Models, Settings
-from facekeep.ports import Camera
+from facekeep.flows.context import FeatureModels, Models, Settings
+from facekeep.ports import Camera, FeatureEmbedder
 from facekeep.quality import assess
 
 Source: TypeAlias = Frame | NDArray[Any] | str | PathLike[str] | Camera
@@ -28,11 +29,19 @@ _NOT_EXAMINED = PADReport(PADOutcome.NOT_EXAMINED)
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """One face of one frame, admitted and embedded."""
+    """One face of one frame, admitted and embedded.
+
+    Attributes:
+        detection: where it is in the frame.
+        sample: the admitted crop.
+        embedding: the probe.
+        features: (F,) float32, what the embedder's last linear map was applied to; empty where the embedder offers none.
+    """
 
     detection: Detection
     sample: FaceSample = field(repr=False)
     embedding: Embedding
+    features: NDArray[np.float32] = field(repr=False)
 
 
 def obtain_frame(source: Source, grant: ConsentGrant, clock: Clock, settings: Settings) -> Frame:
@@ -92,5 +101,28 @@ def acquire_face(frame: Frame, detection: Detection, models: Models, settings: S
     # A sample refused for quality is not worth the cost of presentation attack detection.
     pad = models.pad.examine(frame, detection) if models.pad is not None and quality.is_admissible else _NOT_EXAMINED
     sample = FaceSample.admit(crop, quality, pad)
-    vector: NDArray[np.float32] = models.embedder.embed(sample.pixels)
-    return Acquired(detection, sample, Embedding(vector, models.contract_id))
+    return Acquired(detection, sample, *embed_sample(sample, models))
+
+
+def embed_sample(sample: FaceSample, models: Models) -> tuple[Embedding, NDArray[np.float32]]:
+    """Return the embedding of an admitted sample, and its features, empty where the embedder offers none: step 7.
+
+    Raises:
+        ComparisonError: "comparison.invalid_embedding".
+    """
+    embedder = models.embedder
+    if isinstance(embedder, FeatureEmbedder) and embedder.has_features:
+        vector, features = embedder.embed_with_features(sample.pixels)
+    else:
+        vector, features = embedder.embed(sample.pixels), np.empty(0, np.float32)
+    return Embedding(vector, models.contract_id), features
+
+
+def feature_base_of(models: Models) -> str:
+    """Return what everything in front of the embedder's last linear map is known by: the contract, where nothing finer is."""
+    return models.feature_base if isinstance(models, FeatureModels) else models.contract_id
+
+
+def is_single(frames: object) -> bool:
+    """Whether this is one source and not several: a picture file, an array and a camera are each one."""
+    return not isinstance(frames, Iterable) or isinstance(frames, str | PathLike) or hasattr(frames, "dtype")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from facekeep.audit import AuditEvent
 from facekeep.biometric import OperatingPoint
 from facekeep.clock import Clock
 from facekeep.errors import FacekeepError
 from facekeep.flows.gallery import GalleryCache
+from facekeep.flows.workshop import Workshop
 from facekeep.ports import Detector, Embedder, PADetector
 from facekeep.quality import QualityFloors
 from facekeep.vault import SQLiteVault
@@ -45,6 +46,16 @@ class Models(Protocol):
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
         """Thresholds measured for exactly this build."""
+        ...
+
+
+@runtime_checkable
+class FeatureModels(Models, Protocol):
+    """Models that know what the front of their embedder is, apart from its last linear map."""
+
+    @property
+    def feature_base(self) -> str:
+        """64 hexadecimal digits: the same for all models whose features are the same, whatever their last map."""
         ...
 
 
@@ -115,7 +126,9 @@ class FlowContext:
         clock: tells the time.
         settings: how the device behaves.
         gallery: opened templates for 1:N.
-        load_models: returns the models, loading them on first use; a withdrawal never needs them.
+        load_models: returns the models, loading them on first use, and anew when another release is in use; a withdrawal never
+            needs them.
+        workshop: makes the models of releases; None where models were brought by the caller.
     """
 
     vault: SQLiteVault
@@ -123,6 +136,7 @@ class FlowContext:
     settings: Settings
     gallery: GalleryCache
     load_models: Callable[[], Models]
+    workshop: Workshop | None = None
 
     def record(self, event: AuditEvent, *, durable: bool) -> None:
         """Append `event` to the audit trail in a transaction of its own."""

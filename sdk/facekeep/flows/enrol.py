@@ -7,7 +7,7 @@ Steps:
     3 align, 4 assess quality, 5 examine presentation attack, 6 admit: refused frames are reported, not used
     7 embed
     8 require that the samples agree with one another
-    9 keep the mean direction as the template
+    9 keep the mean direction as the template, and the features it can follow a new model by
     10 seal and write it, with consent checked again, in one durable transaction
     11 append to the audit trail, success or error
 """
@@ -21,12 +21,12 @@ from datetime import datetime
 import numpy as np
 
 from facekeep.audit import AuditEvent
-from facekeep.biometric import QualityReport, Template
+from facekeep.biometric import Features, QualityReport, Template
 from facekeep.calibration import loosest_point
 from facekeep.consent import ConsentGrant, Purpose
 from facekeep.embedding import mean_direction
 from facekeep.errors import AcquisitionError, ConsentError, EnrolmentError, FacekeepError
-from facekeep.flows.acquisition import Acquired, Source, acquire_face, find_single_face, obtain_frame
+from facekeep.flows.acquisition import Acquired, Source, acquire_face, feature_base_of, find_single_face, obtain_frame
 from facekeep.flows.context import FlowContext
 from facekeep.flows.gate import require_grant
 from facekeep.identifiers import new_record_id
@@ -116,7 +116,8 @@ def enrol(context: FlowContext, subject: str, sources: Iterable[Source], grant: 
         receipt = EnrolmentReceipt(template.reference_id, template.contract_id, tuple(reports), template.enrolled_at)
         with context.vault.transaction() as transaction:
             current, handle = require_grant(context.vault, transaction, context.clock, subject, Purpose.ENROLMENT)
-            transaction.add_template(handle, template, purpose=Purpose.ENROLMENT, consent_id=current.record.record_id)
+            consent_id, features = current.record.record_id, _features(acquired, feature_base_of(models))
+            transaction.add_template(handle, template, purpose=Purpose.ENROLMENT, consent_id=consent_id, features=features)
             details: dict[str, str | int | bool] = {
                 "reference": template.reference_id,
                 "contract": template.contract_id,
@@ -128,6 +129,11 @@ def enrol(context: FlowContext, subject: str, sources: Iterable[Source], grant: 
         context.record_failure("template.created", error, commitment)
         raise
     return receipt
+
+
+def _features(acquired: list[Acquired], base: str) -> Features | None:
+    rows = [face.features for face in acquired]
+    return Features(np.stack(rows), base) if all(len(row) for row in rows) else None
 
 
 def _require_samples(acquired: list[Acquired], reports: list[FrameReport]) -> None:

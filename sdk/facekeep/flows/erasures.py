@@ -7,6 +7,7 @@ from pathlib import Path
 
 from facekeep.errors import ErasureError
 from facekeep.flows.context import FlowContext
+from facekeep.flows.release_state import read_release_state
 from facekeep.identifiers import require_subject_id
 from facekeep.residue.scanner import Expected, Needle, needles_of_name, needles_of_receipt, scan
 from facekeep.residue.verdict import ScanReport
@@ -56,10 +57,15 @@ class Erasures:
             needles += needles_of_name(subject, inspection.index_tag(subject))
         if receipt is not None:
             needles += needles_of_receipt(receipt)
-        expected = Expected(
-            envelopes=inspection.envelopes(), sha256=known_sha256, is_current_keystore=inspection.is_current_keystore
-        )
+        # The model files of adopted releases are dense, and nobody's.
+        known = {*known_sha256, *self._adopted()}
+        expected = Expected(envelopes=inspection.envelopes(), sha256=known, is_current_keystore=inspection.is_current_keystore)
         return scan(inspection.home, needles, expected, also=also)
+
+    def _adopted(self) -> set[str]:
+        with self._context.vault.transaction(durable=False) as transaction:
+            state = read_release_state(transaction)
+        return set() if state is None else {item.model for item in state.kept}
 
     def _require_recorded(self, receipt: ErasureReceipt) -> None:
         vault = self._context.vault

@@ -45,6 +45,7 @@ class OpenedGallery:
         contract_id: their contract.
         size: number of subjects.
         templates: number of templates, what a probe is compared with.
+        waiting: number of subjects who consent and have templates of other contracts only: they are not searched.
     """
 
     gallery: Gallery = field(repr=False)
@@ -52,6 +53,7 @@ class OpenedGallery:
     contract_id: str
     size: int
     templates: int
+    waiting: int
 
 
 class GalleryCache:
@@ -117,6 +119,7 @@ class GalleryCache:
             if self._opened is None or self._opened.contract_id != contract_id:
                 with vault.transaction(durable=False) as transaction:
                     rows = transaction.open_gallery(contract_id, consenting.handles.keys())
+                    waiting = transaction.waiting(contract_id, consenting.handles.keys())
                 if rows.revision != consenting.revision:
                     # Another process wrote between the two readings. Slots are reused: a person enrolled into a freed one
                     # could be searched without consent. So who consents is asked again.
@@ -126,7 +129,8 @@ class GalleryCache:
                     gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
                 finally:
                     wipe(rows.vectors)
-                self._opened = OpenedGallery(gallery, consenting, contract_id, len(set(rows.slots.tolist())), len(rows.slots))
+                size = len(set(rows.slots.tolist()))
+                self._opened = OpenedGallery(gallery, consenting, contract_id, size, len(rows.slots), waiting)
             self._restart_timer()
             return self._opened
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from facekeep.audit.trail import parse_entry
-from facekeep.audit.usage import LastUses
+from facekeep.audit.usage import SAMPLES, LastUses
 from facekeep.clock import parse_rfc3339
 from facekeep.consent import ConsentRecord, ConsentState, Lifecycle, Purpose, fold_chain
 from facekeep.errors import ConsentError
 from facekeep.retention import Holding, Kind, RetentionPolicy, due_at
-from facekeep.vault import StoredTemplate, SubjectHandle, VaultTransaction
+from facekeep.vault import StoredSample, StoredTemplate, SubjectHandle, VaultTransaction
 
 # Decimal number of entries that the transparency log has of this trail, written by whoever submits them.
 SUBMITTED_SETTING = "log.submitted"
@@ -25,6 +25,7 @@ class Holdings:
         items: one holding a template, a chain of consent records, or a run of log entries.
         handles: pseudonym of the trail -> subject.
         templates: pseudonym of the trail -> its templates.
+        samples: pseudonym of the trail -> its training samples.
         principals: pseudonym of the consent records -> subject, of those who are not erased.
         prunable: the trail's entries before this number are due.
     """
@@ -32,6 +33,7 @@ class Holdings:
     items: list[Holding] = field(default_factory=list)
     handles: dict[str, SubjectHandle] = field(default_factory=dict)
     templates: dict[str, list[StoredTemplate]] = field(default_factory=dict)
+    samples: dict[str, list[StoredSample]] = field(default_factory=dict)
     principals: dict[str, SubjectHandle] = field(default_factory=dict)
     prunable: int = 0
 
@@ -47,15 +49,20 @@ def gather_holdings(transaction: VaultTransaction, policy: RetentionPolicy, uses
     for handle in transaction.subjects():
         by_slot[handle.slot] = found.handles[handle.commitment] = found.principals[handle.principal_id] = handle
         found.templates[handle.commitment] = []
+        found.samples[handle.commitment] = []
     for template in transaction.stored_templates():
         found.templates[by_slot[template.subject_slot].commitment].append(template)
+    for sample in transaction.stored_samples():
+        found.samples[by_slot[sample.subject_slot].commitment].append(sample)
     ends: dict[str, datetime | None] = {}
+    training_ends: dict[str, datetime | None] = {}
     for principal, chain in transaction.consent_chains().items():
         try:
             records = [ConsentRecord.parse(signed.body) for signed in chain]
         except ConsentError:
             records = []
-        ends[principal] = _purpose_end(records)
+        ends[principal] = _purpose_end(records, Purpose.ENROLMENT)
+        training_ends[principal] = _purpose_end(records, Purpose.FEDERATED_TRAINING)
         if records:
             found.items.append(_receipt(principal, records))
     for commitment, templates in found.templates.items():
@@ -71,16 +78,29 @@ def gather_holdings(transaction: VaultTransaction, policy: RetentionPolicy, uses
                     purpose_end=end,
                 )
             )
+    for commitment, samples in found.samples.items():
+        end = training_ends.get(found.handles[commitment].principal_id)
+        for sample in samples:
+            found.items.append(
+                Holding(
+                    kind=Kind.TRAINING_SAMPLE,
+                    pseudonym=commitment,
+                    reference=sample.sample_id,
+                    held_since=sample.kept_at,
+                    last_used=uses.last_use(commitment, SAMPLES),
+                    purpose_end=end,
+                )
+            )
     _add_log(found, transaction, policy, now)
     return found
 
 
-def _purpose_end(records: list[ConsentRecord]) -> datetime | None:
-    """Return when consent to enrolment, without which nothing may be stored, ends or ended; None if there never was any."""
+def _purpose_end(records: list[ConsentRecord], purpose: Purpose) -> datetime | None:
+    """Return when consent to a purpose, without which nothing may be kept for it, ends or ended; None if there never was any."""
     state = fold_chain(records)
     if state.in_force is None:
         return None
-    if Purpose.ENROLMENT in state.purposes:
+    if purpose in state.purposes:
         return state.in_force.valid_until
     return min(state.in_force.valid_until, records[-1].recorded_at)
 

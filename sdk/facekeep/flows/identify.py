@@ -7,7 +7,8 @@ Steps:
     2 detect: exactly one face
     3 align, 4 assess quality, 5 examine presentation attack, 6 admit
     7 embed
-    8 open the gallery: the templates of those whose consent to identification holds now, and nobody else's
+    8 open the gallery: the templates of those whose consent to identification holds now, and nobody else's; those that wait to
+      follow the model in use are counted and not searched
     9 search all of it
     10 decide at the operating point for the gallery size, with a margin over the runner-up
     11 seal the result, where operators have to confirm it first: nothing of it is handed out or logged
@@ -23,7 +24,7 @@ from facekeep.clock import to_rfc3339
 from facekeep.comparison import identify_among
 from facekeep.confirmation import PendingIdentification
 from facekeep.errors import ComparisonError, FacekeepError
-from facekeep.flows.acquisition import Source, acquire_face, find_single_face, obtain_frame
+from facekeep.flows.acquisition import Source, acquire_face, embed_sample, find_single_face, obtain_frame
 from facekeep.flows.context import FlowContext, Models
 from facekeep.flows.gallery import OpenedGallery
 from facekeep.flows.sealing_results import commit_to_input, require_rule_can_be_kept, seal_result
@@ -52,9 +53,14 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
         detection = find_single_face(frame, models, context.settings)
 
         # 3 to 7
-        probe = acquire_face(frame, detection, models, context.settings).embedding
+        acquired = acquire_face(frame, detection, models, context.settings)
+        probe = acquired.embedding
 
         while True:
+            if (fresh := context.load_models()) is not models:
+                # Another process put a release to use meanwhile: the gallery is of another contract now.
+                models = fresh
+                probe, _ = embed_sample(acquired.sample, models)
             opened, result, found = _search(context, models, probe, target_fpir, margin)
             # With the fields of Article 12(3) of the AI Act; the input itself is not retained, by design.
             details: dict[str, str | int | bool] = {
@@ -62,6 +68,7 @@ def identify(context: FlowContext, source: Source, *, target_fpir: float, margin
                 "fpir": f"{target_fpir:g}",
                 "gallery": opened.size,
                 "contract": models.contract_id,
+                "waiting": result.waiting,
                 "started": to_rfc3339(started),
                 "ended": to_rfc3339(context.clock.now()),
                 "database": f"vault:{context.vault.vault_id}:{opened.consenting.revision}",
@@ -93,7 +100,9 @@ def _search(
         opened = context.gallery.opened(context.vault, context.clock, models.contract_id)
         if opened.size == 0:
             raise ComparisonError(
-                "comparison.empty_gallery", "Nobody who consents to identification has a template under these models. Enrol first."
+                "comparison.empty_gallery",
+                f"Nobody who consents to identification has a template under these models; {opened.waiting} wait for a "
+                "verification to follow the model in use. Enrol first.",
             )
         point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.templates))
         # 9 search
@@ -102,5 +111,5 @@ def _search(
         outcome, kept = identify_among(ranked, point.threshold, margin)
         handles = opened.consenting.handles
         candidates = tuple(Candidate(handles[slot].name, ComparisonScore(score)) for slot, score in kept)
-        result = Identification(outcome, candidates, point, target_fpir, opened.size)
+        result = Identification(outcome, candidates, point, target_fpir, opened.size, opened.waiting)
         return opened, result, handles[kept[0][0]].commitment if outcome == "identified" else None

@@ -25,7 +25,15 @@ from facekeep.errors import ConsentError, RetentionError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.holdings import Holdings, gather_holdings
 from facekeep.flows.recording import record_erasure, record_expiry
-from facekeep.flows.run_record import STATE_SETTING, RunState, expired_event, gone_in, read_state, run_event
+from facekeep.flows.run_record import (
+    STATE_SETTING,
+    RunState,
+    expired_event,
+    gone_in,
+    read_state,
+    run_event,
+    samples_expired_event,
+)
 from facekeep.flows.sealing_results import sweep
 from facekeep.flows.standing import Standing
 from facekeep.retention import (
@@ -37,7 +45,7 @@ from facekeep.retention import (
     SignedCertificate,
     make_plan,
 )
-from facekeep.vault import VaultTransaction
+from facekeep.vault import SubjectHandle, VaultTransaction
 
 POLICY_SETTING: Final = "retention.policy"
 _USES_SETTING: Final = "retention.uses"
@@ -210,7 +218,9 @@ class Retention:
                 self._context.gallery.wipe()
             for (kind, pseudonym), items in chosen:
                 if kind is Kind.TEMPLATE:
-                    events.append(self._drop_templates(transaction, holdings, plan.now, items))
+                    events.extend(self._drop_templates(transaction, holdings, plan.now, items))
+                elif kind is Kind.TRAINING_SAMPLE:
+                    events.extend(self._drop_samples(transaction, holdings, items))
                 else:
                     # 4 consent records
                     events.extend(self._drop_chain(transaction, holdings, pseudonym, items[0]))
@@ -222,7 +232,7 @@ class Retention:
 
     def _drop_templates(
         self, transaction: VaultTransaction, holdings: Holdings, now: datetime, items: list[PlannedItem]
-    ) -> Callable[[int], AuditEvent]:
+    ) -> Iterator[Callable[[int], AuditEvent]]:
         first = items[0]
         handle = holdings.handles[first.holding.pseudonym]
         # Whichever term ended first: without a purpose nothing of the subject stays.
@@ -233,12 +243,32 @@ class Retention:
             with contextlib.suppress(ConsentError):
                 record_expiry(self._context, transaction, handle, now)
                 record_erasure(self._context, transaction, handle)
-            transaction.drop_subject(handle)
-            del holdings.principals[handle.principal_id]
+            yield from self._drop_subject(transaction, holdings, handle, first)
         else:
             held = holdings.templates[handle.commitment]
             transaction.drop_templates(handle, [item.slot for item in held if item.reference_id in references])
-        return lambda epoch: expired_event(handle, len(references), epoch, first, is_over=is_over)
+        yield lambda epoch: expired_event(handle, len(references), epoch, first, is_over=is_over)
+
+    def _drop_samples(
+        self, transaction: VaultTransaction, holdings: Holdings, items: list[PlannedItem]
+    ) -> Iterator[Callable[[int], AuditEvent]]:
+        handle = holdings.handles[items[0].holding.pseudonym]
+        if handle.principal_id not in holdings.principals:
+            # Gone with its subject, earlier in this transaction.
+            return
+        due = {item.holding.reference for item in items}
+        slots = [sample.slot for sample in holdings.samples[handle.commitment] if sample.sample_id in due]
+        count = transaction.drop_samples(handle, slots)
+        yield lambda epoch: samples_expired_event(handle, count, epoch, items[0])
+
+    def _drop_subject(
+        self, transaction: VaultTransaction, holdings: Holdings, handle: SubjectHandle, item: PlannedItem
+    ) -> Iterator[Callable[[int], AuditEvent]]:
+        # Training samples rest on the subject's key, and do not outlive it.
+        if samples := transaction.sample_count(handle):
+            yield lambda epoch: samples_expired_event(handle, samples, epoch, item)
+        transaction.drop_subject(handle)
+        del holdings.principals[handle.principal_id]
 
     def _drop_chain(
         self, transaction: VaultTransaction, holdings: Holdings, principal: str, item: PlannedItem
@@ -246,7 +276,8 @@ class Retention:
         handle = holdings.principals.get(principal)
         if handle is not None:
             # Whose records are over has nothing in force; the name goes with the last thing it was kept for.
-            references = transaction.drop_subject(handle)
+            references = transaction.reference_count(handle)
+            yield from self._drop_subject(transaction, holdings, handle, item)
             yield lambda epoch: expired_event(handle, references, epoch, item, is_over=True)
         records = transaction.drop_consents(principal)
         details: dict[str, str | int | bool] = {"records": records, "principal": principal, "due": to_rfc3339(item.due.at)}

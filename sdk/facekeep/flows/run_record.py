@@ -19,6 +19,7 @@ STATE_SETTING: Final = "retention.state"
 # Event -> kind of what is gone, and where its entry says how many.
 _GONE: Final = {
     "template.expired": (Kind.TEMPLATE, "references"),
+    "sample.erased": (Kind.TRAINING_SAMPLE, "count"),
     "receipt.expired": (Kind.RECEIPT, "records"),
     "trail.pruned": (Kind.LOG_ENTRIES, "entries"),
 }
@@ -65,7 +66,8 @@ def read_state(transaction: VaultTransaction) -> RunState | None:
 def gone_in(bodies: Iterable[bytes]) -> tuple[Gone, ...]:
     """Return what these entries of the trail say was destroyed because its term was over."""
     entries = ((body, parse_entry(body)) for body in bodies)
-    return tuple(_gone_of(body, fields) for body, fields in entries if fields["event"] in _GONE)
+    # A sample also goes with its consent or to make room: only what a term ended is named with the instant it did.
+    return tuple(_gone_of(body, fields) for body, fields in entries if fields["event"] in _GONE and "due" in fields["details"])
 
 
 def _gone_of(body: bytes, fields: dict[str, Any]) -> Gone:
@@ -109,3 +111,14 @@ def expired_event(handle: SubjectHandle, references: int, epoch: int, item: Plan
         "subject_erased": is_over,
     }
     return AuditEvent("template.expired", subject=handle.commitment, details=details)
+
+
+def samples_expired_event(handle: SubjectHandle, count: int, epoch: int, item: PlannedItem) -> AuditEvent:
+    """Return the entry that records the end of some training samples."""
+    details: dict[str, str | int | bool] = {
+        "count": count,
+        "epoch": epoch,
+        "reason": item.due.reason.value,
+        "due": to_rfc3339(item.due.at),
+    }
+    return AuditEvent("sample.erased", subject=handle.commitment, details=details)

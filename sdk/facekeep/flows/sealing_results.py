@@ -214,6 +214,7 @@ def _to_fields(result: Identification, commitments: Mapping[str, str]) -> dict[s
         "candidates": [[commitments[item.subject], repr(item.score.value)] for item in result.candidates],
         "fpir": repr(result.target_fpir),
         "gallery": result.gallery_size,
+        "waiting": result.waiting,
         "rates": [repr(float(rate)) for rate in rates],
         "dataset": point.dataset,
         "counts": [point.mated, point.non_mated],
@@ -228,6 +229,7 @@ def _from_fields(fields: Mapping[str, Any], names: Mapping[str, str]) -> Identif
             threshold, fmr, (fmr_low, fmr_high), fnmr, (fnmr_low, fnmr_high), fields["dataset"], mated, non_mated
         )
         candidates = tuple(Candidate(names[who], ComparisonScore(float(score))) for who, score in fields["candidates"])
-        return Identification(fields["outcome"], candidates, point, float(fields["fpir"]), fields["gallery"])
+        fpir, sizes = float(fields["fpir"]), (fields["gallery"], fields.get("waiting", 0))
+        return Identification(fields["outcome"], candidates, point, fpir, *sizes)
     except (KeyError, TypeError, ValueError):
         raise VaultError("vault.corrupt", "A sealed result is not of its form.") from None

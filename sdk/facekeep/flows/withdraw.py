@@ -21,6 +21,7 @@ from facekeep.consent import Actor, Purpose
 from facekeep.errors import ConsentError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.recording import record_erasure, record_withdrawal
+from facekeep.flows.sample_erasure import erased_events
 from facekeep.flows.sealing_results import sweep
 from facekeep.identifiers import require_subject_id
 from facekeep.retention import ErasureReceipt
@@ -44,6 +45,9 @@ def withdraw(context: FlowContext, subject: str) -> ErasureReceipt:
     def close_chain(transaction: VaultTransaction, handle: SubjectHandle) -> None:
         found.append(handle)
         record_erasure(context, transaction, handle)
+        if samples := transaction.sample_count(handle):
+            details: dict[str, str | int | bool] = {"count": samples, "reason": "withdrawn"}
+            transaction.append_event(AuditEvent("sample.erased", subject=handle.commitment, details=details))
 
     erased = context.vault.erase(
         require_subject_id(subject),
@@ -90,10 +94,17 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
             "consent.invalid_request", "Name the purposes to withdraw. Withdrawing enrolment means erasing: withdraw the subject."
         )
     context.gallery.wipe()
-    with context.vault.transaction() as transaction:
+    dropped: list[tuple[SubjectHandle, int]] = []
+
+    def record(transaction: VaultTransaction) -> None:
         handle = transaction.find_subject(require_subject_id(subject))
         if handle is None:
             raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
         actor = None if guardian is None else Actor("guardian", transaction.guardian_pseudonym(handle, guardian))
         record_withdrawal(context, transaction, handle, wanted, actor=actor)
+        if Purpose.FEDERATED_TRAINING in wanted:
+            # In the same transaction: no instant at which samples are held that nobody consents to.
+            dropped.append((handle, transaction.drop_samples(handle)))
+
+    context.vault.shred(record, lambda epoch: erased_events(dropped, epoch, "withdrawn"))
     context.gallery.wipe()

@@ -1,0 +1,89 @@
+"""Files of adopted releases, below the home of the device: written whole before anything uses them, read only as what was adopted.
+
+Layout: `<home>/releases/<digest>/release.note`, `model.onnx`, and `release.proof` where the federation has a log. Directory and
+files are for their owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final
+
+from facekeep.errors import ReleaseError, VaultError
+from facekeep.keys.files import create_private, make_private_directory, read_regular, sync_directory, typed_os_errors
+
+NOTE_FILE: Final = "release.note"
+MODEL_FILE: Final = "model.onnx"
+PROOF_FILE: Final = "release.proof"
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_LARGEST: Final = 1 << 30
+_STAGING: Final = ".staging-"
+
+
+class ReleaseStore:
+    """The files of releases.
+
+    Args:
+        directory: made when the first release is staged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __repr__(self) -> str:
+        return "ReleaseStore()"
+
+    def stage(self, digest: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a release: all of them, on the disk, before the directory has its name.
+
+        Raises:
+            VaultError: "vault.disk_full", "vault.read_only", "vault.io"; then nothing of it is left.
+        """
+        target, staging = self._place(digest), self._directory / f"{_STAGING}{digest}"
+        make_private_directory(self._directory)
+        try:
+            with typed_os_errors("stage the release"):
+                for old in (staging, target):
+                    if old.exists():
+                        shutil.rmtree(old)
+                staging.mkdir(mode=0o700)
+                for name, content in files.items():
+                    create_private(staging / name, content)
+                staging.rename(target)
+                sync_directory(self._directory)
+        except VaultError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+    def read(self, digest: str, name: str, sha256: str | None = None) -> bytes:
+        """Return a file of a release.
+
+        Raises:
+            ReleaseError: "release.none" if it is not there, or not the one that was adopted.
+        """
+        try:
+            content = read_regular(self._place(digest) / name, _LARGEST)
+        except (OSError, VaultError):
+            raise ReleaseError("release.none", "A file of the release is not here. Roll back, or adopt a newer release.") from None
+        # What is run is what was hashed: a file changed on the disk is no release.
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise ReleaseError("release.none", "A file of the release was changed. Roll back, or adopt a newer release.")
+        return content
+
+    def discard_except(self, digests: Collection[str]) -> None:
+        """Remove every other release, and what a crash left of staging one."""
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name not in digests:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _place(self, digest: str) -> Path:
+        # It becomes a directory.
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError("a release is named by 64 hexadecimal digits")
+        return self._directory / digest
