@@ -1,4 +1,7 @@
-"""`facekeep-models`: commands for those who make and measure models. Exit codes as in docs/cli.md, and 14 for an evaluation."""
+"""`facekeep-models`: commands for those who make and measure models.
+
+Exit codes as in docs/cli.md, and 14 for an evaluation or a training kit.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,14 @@ from facekeep_models.evaluation.evaluate import evaluate as run_evaluation
 from facekeep_models.evaluation.measuring import TARGETS
 from facekeep_models.evaluation.plotting import draw_evaluation, why_no_plot
 from facekeep_models.evaluation.progress import ShownProgress
+from facekeep_models.training.export.errors import ExportError
 
 EXIT_EVALUATION: Final = 14
 EXIT_INTERRUPTED: Final = 130
 DEFAULT_PACKS: Final = Path("~/.facekeep/packs")
+DEFAULT_TRAINED: Final = "facekeep-embedder/onnx-fp32"
+# The one that ships: a kit is made on a machine that has pulled nothing.
+_FINDER: Final = "facekeep-detector/onnx-fp32"
 
 app = typer.Typer(
     name="facekeep-models",
@@ -117,6 +124,39 @@ def evaluate(
         kept.delete()
 
 
+@app.command("training-kit")
+def training_kit(
+    into: Annotated[Path, typer.Option(help="Folder to write kit.json, train.onnx and anchors.f32 into.")],
+    pack: Annotated[str, typer.Option(help="Embedder that the devices of the federation train: pack/build.")] = DEFAULT_TRAINED,
+    people: Annotated[
+        int | None, typer.Option(help="People who do not exist to take anchors from; all if left out.", min=1)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of pictures, one folder for each person, who become anchors too: ask them first.")
+    ] = None,
+    packs: Annotated[Path, typer.Option(envvar="FACEKEEP_PACKS", help="Directory of model packs.")] = DEFAULT_PACKS,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what the devices of a federation train with: the training graph, and anchors to learn against."""
+    # Imported here: evaluating needs none of it.
+    from facekeep.assembly import ModelChoice, load_models
+    from facekeep_models.evaluation.pictures import pictures_of_directory
+    from facekeep_models.people.person import screened_people
+    from facekeep_models.training.gradients.kit import KitRequest, make_kit
+
+    store, shown = PackStore(packs), ShownProgress(sys.stderr)
+    pictures = tuple(pictures_of_directory(images)) if images else ()
+    detector = load_models(store, ModelChoice(_FINDER, pack), policy=LoadPolicy()).detector if pictures else None
+    count = min(people or screened_people(), screened_people())
+    kit = make_kit(KitRequest(pack, count, pictures), store, into, detector=detector, say=shown.say)
+    sizes = {"parameters": kit.parameters.length, "anchors": len(kit.anchors), "graph_bytes": len(kit.graph)}
+    text = (
+        f"{into}: kit of {kit.pack}, {kit.parameters.length} parameters, {len(kit.anchors)} anchors "
+        f"({kit.made_of}).\nState it in the policy: sha256 {kit.sha256}"
+    )
+    say(text, {"pack": kit.pack, "sha256": kit.sha256, "made_of": kit.made_of, **sizes}, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line."""
     try:
@@ -134,4 +174,4 @@ def _fail(error: FacekeepError, *, as_json: bool) -> NoReturn:
         sys.stdout.write(json.dumps({"error": {"code": error.code, "message": error.args[0]}}, ensure_ascii=False) + "\n")
     else:
         sys.stderr.write(f"{error.code}: {error.args[0]}\n")
-    raise SystemExit(EXIT_EVALUATION if isinstance(error, EvaluationError) else exit_code_of(error))
+    raise SystemExit(EXIT_EVALUATION if isinstance(error, EvaluationError | ExportError) else exit_code_of(error))

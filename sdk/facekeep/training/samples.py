@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from facekeep.errors import FederationError
 
 _CROP = (112, 112, 3)
 # Unit to within what float32 arithmetic leaves.
-_UNIT = 1e-3
+UNIT_TOLERANCE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +67,6 @@ def require_units(rows: NDArray[np.float32], dimension: int, what: str) -> NDArr
         raise FederationError("federation.invalid_update", f"The {what} are not vectors of {dimension} numbers.")
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     # Not the other way round: a NaN compares false.
-    if not (np.abs(lengths - 1) <= _UNIT).all():
+    if not (np.abs(lengths - 1) <= UNIT_TOLERANCE).all():
         raise FederationError("federation.invalid_update", f"The {what} are not finite unit vectors.")
     return rows
