@@ -10,6 +10,7 @@ import typer
 
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch
+from facekeep.protocol.policy import Kind, Level
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import ENVIRONMENT, FederationState, Settings
@@ -166,6 +167,152 @@ def superlink(state: StateOption) -> None:
     from facekeep_server.federation.superlink import superlink_launch
 
     become(superlink_launch(FederationState.open(state)))
+
+
+@federate_app.command()
+def model(
+    file: Annotated[Path, typer.Argument(help="Model file that shipped, from the devices' pack.")],
+    state: StateOption,
+    table: Annotated[Path | None, typer.Option(help="Its patch table; beside it if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which model this federation trains: its file and the table of its trainable numbers."""
+    from facekeep.training.patching import PATCH_SUFFIX
+    from facekeep_server.federation.files import read_file
+    from facekeep_server.federation.model import import_model
+
+    found = import_model(FederationState.open(state), read_file(file), read_file(table or file.with_name(file.stem + PATCH_SUFFIX)))
+    levels = {level: found.table.parameters.length_of(level) for level in found.table.parameters.levels}
+    text = f"Model {found.sha256}: " + ", ".join(f"{level} {count:,} numbers" for level, count in levels.items())
+    say(text, {"model": found.sha256, "levels": levels}, as_json=as_json)
+
+
+@federate_app.command()
+def plan(
+    state: StateOption,
+    kind: Annotated[Kind, typer.Option(help="What is computed.")] = Kind.TRAINING,
+    level: Annotated[Level, typer.Option(help="What training moves.")] = Level.HEAD,
+    cohort: Annotated[int, typer.Option(min=3, help="Devices to invite, if there are so many.")] = 1000,
+    clip: Annotated[float, typer.Option(min=1e-6, help="Largest norm of one device's update.")] = 1.0,
+    noise: Annotated[
+        float | None, typer.Option(min=0, help="Noise multiplier; left out: what --budget-rounds rounds can afford.")
+    ] = None,
+    budget_rounds: Annotated[int, typer.Option(min=1, help="Rounds that a device's budget has to last for.")] = 30,
+    groups: Annotated[int, typer.Option(min=1, help="Sums that the cohort falls into, each checked by its norm.")] = 1,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for the devices' training; repeat.")] = None,
+    hours: Annotated[float, typer.Option(min=0.05, max=168, help="Until the deadline.")] = 12,
+    length: Annotated[int | None, typer.Option(min=1, help="Numbers in an update; from the model if left out.")] = None,
+    base: Annotated[str | None, typer.Option(help="SHA-256 of what is trained on; the release in use if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan the next round and sign it with the planner's key."""
+    from datetime import timedelta
+
+    from facekeep.randomness import SystemRandomness
+    from facekeep_server.federation.model import read_model
+    from facekeep_server.federation.planning import Request, plan_next
+
+    found = FederationState.open(state)
+    if length is None or base is None:
+        trained = read_model(found)
+        length = length or (trained.table.parameters.length_of(level.value) if kind is Kind.TRAINING else 1)
+        base = base or in_use(found) or trained.sha256
+    request = Request(
+        kind=kind,
+        level=level if kind is Kind.TRAINING else Level.NONE,
+        length=length,
+        base=base,
+        clip=clip,
+        cohort=cohort,
+        noise_multiplier=noise,
+        budget_rounds=budget_rounds,
+        groups=groups,
+        settings=_settings(settings or []),
+        lasts=timedelta(hours=hours),
+    )
+    with found.locked():
+        made, _ = plan_next(found, request, SystemClock().now(), SystemRandomness())
+    text = (
+        f"Round {made.round}: {made.cohort_size} devices invited, at least {made.minimum} have to answer, "
+        f"epsilon {made.epsilon:.3g} at delta {made.delta:g} for each."
+    )
+    value = {"round": made.round, "cohort": made.cohort_size, "minimum": made.minimum, "epsilon": made.epsilon}
+    say(text, value, as_json=as_json)
+
+
+@federate_app.command()
+def run(
+    state: StateOption,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every planned round is over, showing progress.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the SuperLink run every planned round; one that was interrupted goes on where it was."""
+    from facekeep_server.federation.app import read_signed_app
+    from facekeep_server.federation.running import follow_run
+    from facekeep_server.federation.superlink import start_run
+
+    found = FederationState.open(state)
+    number = start_run(found, read_signed_app(found).version)
+    if not wait:
+        say(f"Started run {number}.", {"run": number}, as_json=as_json)
+        return
+    outcome = follow_run(found, number, show=None if as_json else typer.echo)
+    say(f"Run {number}: {outcome}.", {"run": number, "outcome": outcome}, as_json=as_json)
+    if outcome != "finished:completed":
+        raise typer.Exit(1)
+
+
+@federate_app.command()
+def status(state: StateOption, as_json: JsonOption = False) -> None:
+    """Say how the federation stands: devices, rounds, privacy, time and bytes of each."""
+    from facekeep_server.federation.reporting import as_text, describe
+
+    value = describe(FederationState.open(state))
+    say(as_text(value), value, as_json=as_json)
+
+
+@federate_app.command()
+def log(
+    state: StateOption,
+    enrol: Annotated[str | None, typer.Option(help="Address of the log server, the first time.")] = None,
+    code_file: Annotated[Path | None, typer.Option(help="File with its one-time code, the first time.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="tlog-policy to believe it by, the first time.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Submit the coordinator's own trail to a transparency log."""
+    from facekeep_server.federation.creation import COORDINATOR
+    from facekeep_server.federation.files import read_file
+    from facekeep_server.federation.keys import load_signing_key
+    from facekeep_server.federation.submitting import enrol_coordinator, submit_trail
+    from facekeep_server.federation.trail import CoordinatorTrail
+
+    found, clock = FederationState.open(state), SystemClock()
+    key = load_signing_key(found.key_path(COORDINATOR))
+    with found.locked():
+        trail = CoordinatorTrail(found.root / "trail", key, clock)
+        if enrol is not None:
+            if code_file is None or policy is None:
+                raise ServerError("server.invalid_request", "--enrol goes with --code-file and --policy.")
+            code, trust = (read_file(path).decode("utf-8", "replace") for path in (code_file, policy))
+            enrol_coordinator(found, key, clock, enrol, code.strip(), trust)
+        standing = submit_trail(found, trail, key, clock)
+    text = f"{standing.submitted} entries of the coordinator's trail are proved to be in the log."
+    say(text, {"submitted": standing.submitted, "checkpoint": standing.kept}, as_json=as_json)
+
+
+def in_use(state: FederationState) -> str | None:
+    """Return the digest of the newest release, or None before the first."""
+    return None
+
+
+def _settings(given: list[str]) -> dict[str, int | str]:
+    found: dict[str, int | str] = {}
+    for item in given:
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ServerError("server.invalid_request", "A setting is NAME=VALUE.")
+        found[name] = int(value) if value.lstrip("-").isdigit() else value
+    return found
 
 
 def become(launch: Launch) -> None:
