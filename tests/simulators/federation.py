@@ -216,6 +216,10 @@ class VaultDevice:
                 account=self.account,
             )
 
+    def make(self, plan: RoundPlan, subjects: int) -> Contribution:
+        assert isinstance(self.contributing, StatedContribution)
+        return self.contributing.make(plan, subjects)
+
     def trail(self) -> list[bytes]:
         with self.open() as device:
             device.verify_trail()
