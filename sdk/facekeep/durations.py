@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 _PATTERN = re.compile(
     r"P(?=\d|T\d)(?:(?P<years>\d{1,4})Y)?(?:(?P<months>\d{1,5})M)?(?:(?P<weeks>\d{1,6})W)?(?:(?P<days>\d{1,6})D)?"
@@ -37,12 +37,16 @@ def add_duration(start: datetime, duration: str | timedelta) -> datetime:
 
 
 def _shift(start: datetime, months: int, rest: timedelta) -> datetime:
-    # Imported here: it brings `locale` along, which nothing else on a device needs.
-    import calendar
-
     try:
         year, month0 = divmod(start.year * 12 + start.month - 1 + months, 12)
-        day = min(start.day, calendar.monthrange(year, month0 + 1)[1])
+        day = min(start.day, _days_of(year, month0 + 1))
         return start.replace(year=year, month=month0 + 1, day=day) + rest
     except (OverflowError, ValueError, IndexError) as error:
         raise ValueError("the duration ends after the year 9999") from error
+
+
+def _days_of(year: int, month: int) -> int:
+    # Not `calendar.monthrange`: that module brings `locale` along, which costs a cold device more than anything else here.
+    if month == 12:
+        return 31
+    return (date(year, month + 1, 1) - date(year, month, 1)).days

@@ -1,5 +1,8 @@
+import calendar
 import contextlib
-from datetime import UTC, datetime, timedelta
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -32,6 +35,24 @@ def test_known_durations(text: str, expected: datetime) -> None:
 def test_everything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|year"):
         add_duration(START, text)
+
+
+@given(st.dates(), st.integers(1, 600))
+def test_months_are_those_of_the_calendar(day: date, months: int) -> None:
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    if year > 9999:
+        with pytest.raises(ValueError, match="9999"):
+            add_duration(start, f"P{months}M")
+        return
+    last = calendar.monthrange(year, month + 1)[1]
+    assert add_duration(start, f"P{months}M") == start.replace(year=year, month=month + 1, day=min(day.day, last))
+
+
+def test_a_cold_device_does_not_load_the_calendar() -> None:
+    code = "import datetime, sys, facekeep.durations as d; d.add_duration(datetime.datetime.now(), 'P1Y')"
+    code += "; sys.exit('locale' in sys.modules)"
+    assert subprocess.run([sys.executable, "-I", "-c", code], check=False).returncode == 0
 
 
 @given(st.timedeltas(min_value=timedelta(microseconds=1), max_value=timedelta(days=4000)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from facekeep.assembly.choice import ModelChoice
 from facekeep.biometric import OperatingPoint
@@ -17,7 +17,9 @@ from facekeep.packs import Build, LoadPolicy, Manifest, PackStore, fix_command, 
 from facekeep.pad import CombinedPADetector, MiniFASDetector
 from facekeep.ports import Detector, Embedder, PADetector, Session
 from facekeep.runtime import open_session
-from facekeep.training.patching import PATCH_SUFFIX, PatchTable, parse_patch_table
+
+if TYPE_CHECKING:
+    from facekeep.training.patching import PatchTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,11 @@ def find_trainable(files: Mapping[str, bytes]) -> tuple[str, PatchTable] | None:
     Raises:
         ReleaseError: "release.malformed" for a table that is none.
     """
+    if len(files) < 2:
+        return None
+    # Imported here: a device that only recognises starts without what trains.
+    from facekeep.training.patching import PATCH_SUFFIX, parse_patch_table
+
     tables = [name for name in files if name.endswith(PATCH_SUFFIX)]
     if len(tables) != 1:
         return None
