@@ -20,12 +20,12 @@ def follow_run(
     """Return how a run ended, as Flower calls it, once it has; show what changes meanwhile."""
     shown = ""
     while True:
-        waiting = open_rounds(state)
         text = "\n".join(line for line in as_text(describe(state)).splitlines() if line.startswith("  round"))
         if show is not None and text != shown:
             show(text.splitlines()[-1] if text else "nothing planned")
             shown = text
         outcome = list_runs(state).get(run, "")
         if outcome.startswith("finished"):
+            waiting = open_rounds(state)
             return outcome if not waiting else f"{outcome}, {len(waiting)} rounds still open"
         pause(_LOOK_SECONDS)
