@@ -13,7 +13,7 @@ from typing import Any
 from flwr.app import Context
 
 from facekeep.clock import ManualClock
-from facekeep.flower.client import Participant, make_client_app
+from facekeep.flower.answering import Participant, make_answering_app
 from facekeep.protocol import Extra, Kind, Level
 from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.fleet import admit, joining_challenge, read_roster
@@ -87,7 +87,7 @@ class FlowerFleet:
 
             return give
 
-        return InProcessGrid({7919 * (n + 3): make_client_app(opening(device)) for n, device in enumerate(self.devices)}, fate)
+        return InProcessGrid({7919 * (n + 3): make_answering_app(opening(device)) for n, device in enumerate(self.devices)}, fate)
 
     def drive(self, grid: InProcessGrid, patience: Patience = QUICK) -> list[RoundReport]:
         def pause(seconds: float) -> None:

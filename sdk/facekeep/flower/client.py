@@ -1,67 +1,20 @@
-"""The device's ClientApp: one message in, one reply out; what goes wrong travels as a code."""
+"""The app that a SuperNode runs: the device that its operator named answers."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
-from flwr.app import Context, Message
+from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from facekeep.errors import FacekeepError
-from facekeep.flower.envelope import ACTION_NAME, LARGEST_BODY, pack_reply, unpack_request
+from facekeep.flower.answering import Participant, make_answering_app
 from facekeep.flower.opening import open_device
-from facekeep.protocol.actions import Refusal
-
-_LOGGER = logging.getLogger(__name__)
-# What went wrong has no code of ours; it stays on the device.
-_INTERNAL = Refusal("federation.aborted")
 
 
-class Participant(Protocol):
-    """Whoever answers the messages of a round: `Device.federation`, or a simulated device."""
-
-    def handle(self, action: str, body: bytes) -> bytes:
-        """Return the answer to one message."""
-        ...
-
-
-Opening = Callable[[Context], contextlib.AbstractContextManager[Participant]]
-
-
-def make_client_app(opening: Opening | None = None) -> ClientApp:
-    """Return the app that a SuperNode runs.
-
-    Args:
-        opening: gives the participant of one message; left out: the device that the SuperNode's operator named (`opening`).
-    """
-    app = ClientApp()
-    give = opening or _open_federation
-
-    @app.query(ACTION_NAME)
-    def answer(message: Message, context: Context) -> Message:
-        return Message(pack_reply(answer_message(message, context, give)), reply_to=message)
-
-    return app
-
-
-def answer_message(message: Message, context: Context, opening: Opening) -> bytes:
-    """Return the bytes of the reply; never raises: Flower would send the text of an exception to the server."""
-    try:
-        action, body = unpack_request(message)
-        with opening(context) as participant:
-            answer = participant.handle(action, body)
-        # A device that would say more than any message may hold says nothing.
-        return answer if len(answer) <= LARGEST_BODY else _INTERNAL.to_bytes()
-    except FacekeepError as error:
-        _LOGGER.warning("refused: %s", error.code)
-        return Refusal(error.code).to_bytes()
-    except Exception as error:  # noqa: BLE001 - its text, whatever it is, must not travel
-        # Not its text either, nor a traceback: both can hold what stays here.
-        _LOGGER.error("failed: %s", type(error).__name__)
-        return _INTERNAL.to_bytes()
+def make_client_app() -> ClientApp:
+    """Return the app; nothing is opened before a message comes."""
+    return make_answering_app(_open_federation)
 
 
 @contextlib.contextmanager

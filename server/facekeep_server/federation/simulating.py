@@ -56,7 +56,7 @@ def simulate(
         from flwr.simulation import run_simulation
     except ImportError:
         raise ServerError("server.invalid_configuration", "A simulation takes Ray: pip install 'facekeep[simulation]'.") from None
-    from facekeep.flower.client import make_client_app
+    from facekeep.flower.answering import make_answering_app
     from facekeep.flower.virtual import ENVIRONMENT, open_virtual
 
     state = make_virtual_federation(folder, devices)
@@ -97,7 +97,7 @@ def simulate(
             drive(state, grid, SystemClock(), patience, say=say)
 
     backend = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": workers, "include_dashboard": False}}
-    run_simulation(server, make_client_app(open_virtual), devices, backend_config=backend)  # type: ignore[arg-type]
+    run_simulation(server, make_answering_app(open_virtual), devices, backend_config=backend)  # type: ignore[arg-type]
     for number in state.round_numbers:
         directory = round_directory(state, number)
         if directory.is_over:
