@@ -127,8 +127,9 @@ class LightDevice:
             return known
         signed = open_request(request, self.policy, self.clock.now(), self.last_round)
         self.ledger.charged(charge_of(signed.plan, self.policy.colluding_percent), self.policy, self.account)
+        state = prepare(request, signed, self.policy, self.keys, self.randomness)
         self.last_round = signed.plan.round
-        return self._keep(prepare(request, signed, self.policy, self.keys, self.randomness), Action.PREPARE)
+        return self._keep(state, Action.PREPARE)
 
     def _train(self, body: bytes) -> bytes:
         request = TrainRequest.parse(body)

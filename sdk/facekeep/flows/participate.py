@@ -20,7 +20,7 @@ Steps:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from facekeep.audit import AuditEvent
@@ -171,6 +171,8 @@ class _Participant:
             # 0 state
             state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
             if answered is not None:
+                # Kept from before; whoever withdrew since is not part of anything that leaves from now on.
+                self._require_used(transaction, state, self._kind(signed.plan).purpose)
                 return answered
             # 4 neighbours, and consent of each subject
             keys = self._keys(transaction)
@@ -188,6 +190,7 @@ class _Participant:
                 self._require_consent(transaction, item, self._kind(signed.plan).purpose)
             ledger, epsilon = self._charged(transaction, signed.plan)
             state = mask_update(state, request, meeting, contribution, keys, self._randomness)
+            state = replace(state, used=tuple(bytes.fromhex(item.principal_id) for item in used.handles))
             transaction.write_setting(BUDGET_SETTING, ledger.to_bytes())
             # 10 append
             for item in used.handles:
@@ -267,6 +270,13 @@ class _Participant:
                 "federation.nothing_to_contribute", f"No subject with consent for {kind.purpose} has anything to give."
             )
         return _Used(tuple(handles), tuple(gathered))
+
+    def _require_used(self, transaction: VaultTransaction, state: RoundState, purpose: Purpose) -> None:
+        there = {bytes.fromhex(item.principal_id): item for item in transaction.subjects()}
+        for principal in state.used:
+            if principal not in there:
+                raise ConsentError("consent.none", "A subject of this update was erased since.")
+            self._require_consent(transaction, there[principal], purpose)
 
     def _require_consent(self, transaction: VaultTransaction, item: SubjectHandle, purpose: Purpose) -> None:
         _, found = require_grant(self._context.vault, transaction, self._context.clock, item.name, purpose)

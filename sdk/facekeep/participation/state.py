@@ -76,6 +76,7 @@ class RoundState:
         pairs: shares held of neighbours, in order of their places; empty once revealed.
         confirmed: the list of survivors this device signed; empty before.
         given: step -> what was answered.
+        used: pseudonyms, 32 bytes each, of the subjects that the masked update was made of.
     """
 
     note: str = field(repr=False)
@@ -86,6 +87,7 @@ class RoundState:
     pairs: tuple[HeldPair, ...] = ()
     confirmed: bytes = b""
     given: tuple[tuple[str, Given], ...] = ()
+    used: tuple[bytes, ...] = ()
 
     @property
     def signed(self) -> SignedPlan:
@@ -111,6 +113,7 @@ class RoundState:
         writer.sized(self.confirmed).number(len(self.given), 1)
         for step, given in self.given:
             writer.sized(step.encode()).fixed(given.question, 32).sized(given.answer)
+        writer.number(len(self.used), 4).fixed(b"".join(self.used), 32 * len(self.used))
         return writer.to_bytes()
 
     @classmethod
@@ -130,6 +133,7 @@ class RoundState:
         )
         confirmed = reader.sized(MOST_BITMAP_BYTES)
         given = tuple((reader.text(16), Given(reader.fixed(32), reader.sized(_MOST_ANSWER))) for _ in range(reader.number(1, 8)))
+        used = tuple(reader.fixed(32) for _ in range(reader.number(4, 1 << 20)))
         reader.end()
         return cls(
             note=note,
@@ -140,6 +144,7 @@ class RoundState:
             pairs=pairs,
             confirmed=confirmed,
             given=given,
+            used=used,
         )
 
 

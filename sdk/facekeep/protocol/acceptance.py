@@ -85,6 +85,11 @@ def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime,
 def _require_private(plan: RoundPlan, percent: int) -> None:
     size, minimum = plan.largest_group, plan.minimum
     colluding = most_colluding(plan.cohort_size, size, percent)
+    # Colluders take their own updates off the sum: what is left has to be more than one.
+    if minimum - colluding < 2:
+        raise FederationError(
+            "federation.cohort_too_small", f"Of sums of {minimum} devices {colluding} may collude and know all but one update."
+        )
     graph = (size, plan.neighbours, plan.threshold, colluding)
     # Colluding neighbours that hold enough shares open both secrets of a device, whatever the others do.
     if collusion_bound(*graph) > 2.0**-RISK_BITS:
