@@ -161,3 +161,20 @@ def test_a_recovered_mask_key_has_to_be_the_announced_one():
     assert recover_mask_key(shares, 3, mask_public_key(key)) == (key, ())
     with pytest.raises(FederationError, match="malformed"):
         recover_mask_key(shares, 3, mask_public_key(randomness.token(32)))
+
+
+def test_why_a_seed_is_revealed_only_for_a_device_that_masked_with_every_survivor():
+    # A lying server shows device 0 the keys of neighbours 1 to 4 alone, then calls those dropped out and all others survivors. Shares
+    # of 0's seed are held by the others as well; with them its update lies open. Differential privacy page, rule 5.
+    randomness = Seeded(9)
+    devices = cohort_of(12, 8, 6, randomness)
+    victim, shown = devices[0], devices[0].neighbours[:4]
+    public = {index: mask_public_key(device.mask_key) for index, device in devices.items()}
+    pairs = {peer: pairwise_seed(victim.mask_key, public[peer], PLAN) for peer in shown}
+    values = to_ring(np.array(victim.values, dtype=np.int64))
+    masked = add_masks(values, index=0, self_seed=victim.self_seed, pair_seeds=pairs, context=PLAN)
+    keys = {peer: devices[peer].mask_key for peer in shown}
+    partners = {peer: {0: public[0]} for peer in shown}
+    opened = unmask(masked, self_seeds={0: victim.self_seed}, dropped_keys=keys, partners=partners, context=PLAN)
+    assert opened.tolist() == values.tolist()
+    assert set(victim.neighbours) - set(shown)  # and these, survivors, would have to have been masked with

@@ -102,16 +102,19 @@ def _cycle(table: NDArray[np.int32], stream: Stream) -> NDArray[np.int64] | None
         clashes = np.flatnonzero((table[order] == np.roll(order, -1)[:, None]).any(axis=1))
         if not clashes.size:
             return order
-        for place, other in zip(clashes.tolist(), stream.below(cohort, clashes.size).tolist(), strict=True):
-            low, high = sorted((place, other))
-            # Turning the stretch between two edges round replaces them by two others; keep it if neither exists yet.
-            a, b, c, d = order[low], order[(low + 1) % cohort], order[high], order[(high + 1) % cohort]
-            if high - low > 1 and d != a and c not in table[a] and d not in table[b]:
-                order[low + 1 : high + 1] = order[low + 1 : high + 1][::-1].copy()
+        for place, other in zip(np.repeat(clashes, 4).tolist(), stream.below(cohort, 4 * clashes.size).tolist(), strict=True):
+            # The second device of the clash changes places with another, if neither then meets somebody it knows.
+            here, there = (place + 1) % cohort, int(other)
+            if order[here] in table[order[place]] and (here - there) % cohort not in (0, 1, cohort - 1):
+                pairs = [(order[there], order[here - 1]), (order[there], order[(here + 1) % cohort])]
+                pairs += [(order[here], order[there - 1]), (order[here], order[(there + 1) % cohort])]
+                if not any(peer in table[device] for device, peer in pairs):
+                    order[[here, there]] = order[[there, here]]
     return None
 
 
 def _pairing(table: NDArray[np.int32], stream: Stream) -> NDArray[np.int64] | None:
+    """Return an order whose devices 0 and 1, 2 and 3, ... are no neighbours yet, or None when luck is against it."""
     cohort = len(table)
     order = stream.permutation(cohort)
     for _ in range(64):
