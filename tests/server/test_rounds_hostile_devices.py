@@ -115,6 +115,7 @@ def test_a_second_reply_changes_nothing_and_neither_does_a_late_one() -> None:
         for out in list(running.outbox()):
             answer = fleet.ask(out.index, out.action, out.body)
             assert running.receive(out.index, out.action, answer).is_accepted
+            running.refusals.clear()
             before = running.to_bytes()
             verdict = running.receive(out.index, out.action, answer)
             assert (verdict.is_accepted, verdict.code) == (False, "federation.wrong_step")
