@@ -164,8 +164,8 @@ def test_a_recovered_mask_key_has_to_be_the_announced_one():
 
 
 def test_why_a_seed_is_revealed_only_for_a_device_that_masked_with_every_survivor():
-    # A lying server shows device 0 the keys of neighbours 1 to 4 alone, then calls those dropped out and all others survivors. Shares
-    # of 0's seed are held by the others as well; with them its update lies open. Differential privacy page, rule 5.
+    # A lying server shows device 0 the keys of four neighbours alone, then calls those dropped out and all others survivors.
+    # The others hold shares of 0's seed as well; with them its update lies open. Differential privacy page, rule 5.
     randomness = Seeded(9)
     devices = cohort_of(12, 8, 6, randomness)
     victim, shown = devices[0], devices[0].neighbours[:4]
