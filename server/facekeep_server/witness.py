@@ -10,6 +10,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from facekeep.tlog.witness import (
     parse_request,
 )
 
+_LOG = logging.getLogger("facekeep_server.witness")
 _STATE_VERSION: Final = 1
 _LARGEST_STATE: Final = 1 << 20
 
@@ -202,9 +204,13 @@ def create_witness_app(witness: Witness) -> FastAPI:
         try:
             line = await run_in_threadpool(witness.add_checkpoint, bytes(body))
         except WitnessRefusal as refusal:
+            # Evidence is the only refusal that somebody has to be woken for: the log has signed two trees of one size.
+            _LOG.log(logging.ERROR if refusal.evidence else logging.INFO, "checkpoint.refused", extra={"status": refusal.status})
             return Response(refusal.body, refusal.status, headers={"Content-Type": refusal.content_type})
         except LogError as error:
+            _LOG.error("checkpoint.failed", extra={"code": error.code, "status": 503})
             return Response(f"{error.code}\n", 503, media_type="text/plain")
+        _LOG.info("checkpoint.cosigned", extra={"status": 200})
         return Response(line, 200, media_type="text/plain; charset=utf-8")
 
     async def health() -> Response:

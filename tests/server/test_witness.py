@@ -93,13 +93,18 @@ def test_every_refusal_has_the_status_of_the_specification(store: WitnessStore) 
     assert post(witness, b"", "GET", "/health").json()["cosigned"] == {ORIGIN: 10}
 
 
-def test_a_fork_is_not_cosigned_and_both_notes_are_kept(store: WitnessStore, tmp_path: Path) -> None:
+def test_a_fork_is_not_cosigned_and_both_notes_are_kept(
+    store: WitnessStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="facekeep_server.witness")
     witness = witness_of(store)
     assert post(witness, body(0, 10)).status_code == 200
     assert post(witness, body(10, 10, LEAVES[3])).status_code == 409
     assert post(witness, body(10, 10, LEAVES[4])).status_code == 409
     (kept,) = (tmp_path / "state").glob("*.fork.json")
     assert json.loads(kept.read_text())["notes"] == [note(10), note(10, LEAVES[3])]
+    said = [(record.levelname, record.msg) for record in caplog.records if record.name == "facekeep_server.witness"]
+    assert said == [("INFO", "checkpoint.cosigned"), ("ERROR", "checkpoint.refused"), ("ERROR", "checkpoint.refused")]
 
 
 def test_racing_requests_end_in_one_history(store: WitnessStore) -> None:

@@ -19,6 +19,7 @@ from facekeep.tlog.keys import is_key_name
 from facekeep.tlog.witness import witness_vkey
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
+from facekeep_server.journal import set_up_journal
 from facekeep_server.witness import Witness, WitnessStore, create_witness_app, logs_of
 
 _LARGEST_KEY_FILE = 4_096
@@ -56,6 +57,7 @@ def witness(
     store = WitnessStore(state)
     try:
         typer.echo(f"{witness_vkey(name, key.public_bytes)}\nFollowing {', '.join(sorted(followed))}", err=True)
+        set_up_journal()
         app = create_witness_app(Witness(name, key, followed, store))
         uvicorn.run(app, host=listen, port=port, log_config=None, access_log=False, server_header=False)
     finally:
