@@ -13,7 +13,21 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the bare scripts that the benches start
 
-from tests.bench import accuracy, admission, audit, consent, models, privacy, search, server, speed, startup, tamper, vault
+from tests.bench import (
+    accuracy,
+    admission,
+    audit,
+    consent,
+    models,
+    privacy,
+    search,
+    server,
+    speed,
+    startup,
+    tamper,
+    training,
+    vault,
+)
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -39,6 +53,7 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "log": server.log,
     "faults": server.faults,
     "privacy": privacy.privacy,
+    "training": training.training,
 }
 
 

@@ -53,15 +53,25 @@ def feeds_for(parameters: NDArray[np.float32], crops: NDArray[np.float32], dimen
     }
 
 
-def by_torch(model: Any, feeds: dict[str, NDArray[Any]]) -> tuple[float, NDArray[np.float64]]:
+def by_onnx(model: Any, feeds: dict[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Outputs of the training graph, and the side of zero on which it saw each activation."""
+    graph = training_graph(model)
+    asked = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Greater"}
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.BOOL, None) for name in asked)
+    session = open_session("onnx", {"train.onnx": graph.SerializeToString()})
+    found = dict(zip(session.outputs, session.run(feeds), strict=True))
+    return found, {asked[name]: value for name, value in found.items() if name in asked}
+
+
+def by_torch(model: Any, feeds: dict[str, NDArray[Any]], sides: dict[str, NDArray[Any]]) -> tuple[float, NDArray[np.float64]]:
     """Loss and gradient of the same function, in float64."""
     network = TorchGraph(model, dtype=torch.float64)
     parameters = torch.from_numpy(feeds["parameters"]).double().requires_grad_()
     given = {"parameters": parameters, model.graph.input[0].name: torch.from_numpy(feeds["crops"])}
-    vectors = unit_rows(network(given)[model.graph.output[0].name])
+    raw = network(given, sides={name: torch.from_numpy(value) for name, value in sides.items()})[model.graph.output[0].name]
     centres, references = (torch.from_numpy(feeds[name]).double() for name in ("centres", "references"))
     numbers = {name: float(feeds[name]) for name in ("margin", "scale", "keep")}
-    loss = margin_loss(vectors, centres, torch.from_numpy(feeds["labels"]), references, **numbers)
+    loss = margin_loss(unit_rows(raw), centres, torch.from_numpy(feeds["labels"]), references, **numbers)
     loss.backward()
     gradient: NDArray[np.float64] = parameters.grad.numpy()
     return loss.item(), gradient
@@ -72,33 +82,33 @@ def off(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def require_equal(model: Any, parameters: NDArray[np.float32], crops: NDArray[np.float32], seed: int) -> None:
-    session = open_session("onnx", {"train.onnx": training_graph(model).SerializeToString()})
     dimension = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     feeds = feeds_for(parameters, crops, dimension, seed)
-    found = dict(zip(session.outputs, session.run(feeds), strict=True))
-    loss, gradient = by_torch(model, feeds)
+    found, sides = by_onnx(model, feeds)
+    loss, gradient = by_torch(model, feeds, sides)
     assert float(found["loss"]) == pytest.approx(loss, rel=1e-5, abs=1e-6)
     assert found["gradient"].shape == gradient.shape
     assert off(found["gradient"], gradient) < NEAR
     np.testing.assert_allclose(np.linalg.norm(found["embeddings"], axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1, 7])
 def test_gradients_of_the_shipped_model(shipped: Any, seed: int) -> None:
     random = np.random.default_rng(seed)
     torch.set_num_threads(1)
     start = parameters_of(shipped)
     moved = (start * (1 + 0.1 * random.normal(size=start.shape)) + 0.01 * random.normal(size=start.shape)).astype(np.float32)
     crops = random.uniform(0, 255, (3, 3, 112, 112)).astype(np.float32)
-    session = open_session("onnx", {"train.onnx": training_graph(shipped).SerializeToString()})
     feeds = feeds_for(moved, crops, 256, seed)
-    found = dict(zip(session.outputs, session.run(feeds), strict=True))["gradient"]
-    loss, expected = by_torch(shipped, feeds)
+    answered, sides = by_onnx(shipped, feeds)
+    assert len(sides) == 13
+    found = answered["gradient"]
+    loss, expected = by_torch(shipped, feeds, sides)
     begin = 0
     # Each tensor by itself: a wrong slope of one layer would drown in the norm of the head.
     for name, shape in layout_of(shipped):
         part = slice(begin, begin := begin + int(np.prod(shape)))
-        assert off(found[part], expected[part]) < NEAR, name
+        assert off(found[part], expected[part]) < NEAR / 10, name
     assert begin == len(start)
     assert np.isfinite(loss)
 

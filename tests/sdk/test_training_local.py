@@ -304,6 +304,20 @@ def test_the_head_needs_no_pictures_and_agrees_with_deep(shipped: Shipped) -> No
     assert np.linalg.norm(head.update - part) < 1e-4 * np.linalg.norm(part)
 
 
+def test_a_batch_in_parts_is_the_whole_batch(shipped: Shipped) -> None:
+    samples = TrainingSamples(np.tile(shipped.labels, 3), crops=np.tile(shipped.crops, (3, 1, 1, 1)))
+    plan = TrainingSettings(steps=1, batch=18, rate=1.0, negatives=16)
+    settled = (shipped.centres, shipped.anchors)
+    in_parts = train_locally("deep", shipped.parameters, samples, *settled, plan, table=shipped.table, session=shipped.session)
+    once = TrainingSamples(shipped.labels, crops=shipped.crops)
+    whole = train_locally(
+        "deep", shipped.parameters, once, *settled, replace(plan, batch=6), table=shipped.table, session=shipped.session
+    )
+    # Each sample is there three times, so the mean is the same.
+    assert np.linalg.norm(in_parts.update - whole.update) < 1e-4 * np.linalg.norm(whole.update)
+    assert in_parts.losses[0] == pytest.approx(whole.losses[0], rel=1e-5)
+
+
 class Broken:
     """A runtime that answers with what is no number."""
 

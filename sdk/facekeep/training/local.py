@@ -24,6 +24,8 @@ from facekeep.training.settings import TrainingSettings
 
 INPUTS: Final = ("parameters", "crops", "centres", "labels", "references", "margin", "scale", "keep")
 OUTPUTS: Final = ("loss", "gradient", "embeddings")
+# Crops that go through the graph together: each takes some 9 MiB, for everything on the way forward is kept for the way back.
+_AT_ONCE: Final = 8
 
 
 class TrainingSession(Protocol):
@@ -148,8 +150,7 @@ class _Engine:
         vectors[:, 0] = 1
         # The labels and centres of this pass do not matter: only what it embeds is read.
         anyone = vectors[:1]
-        for begin in range(0, len(vectors), settings.batch):
-            rows = np.arange(begin, min(begin + settings.batch, len(vectors)))
+        for rows in _chunks(np.arange(len(vectors))):
             vectors[rows] = self._run(row, rows, anyone, np.zeros(len(rows), np.int64), vectors[rows], settings).embeddings
         return require_units(vectors, self._table.dimension, "embeddings")
 
@@ -166,7 +167,14 @@ class _Engine:
         if self._head and self._samples.features is not None:
             head = self._table.head_of(row)
             return head_loss(head, self._samples.features[rows], centres, labels, references[rows], settings)
-        return self._run(row, rows, centres, labels, references[rows], settings)
+        # The loss is a mean over the samples, so a batch in parts gives the same gradient, in the memory of one part.
+        loss, gradient, vectors = 0.0, np.zeros(self._table.length), []
+        for part in _chunks(np.arange(len(rows))):
+            seen = self._run(row, rows[part], centres, labels[part], references[rows[part]], settings)
+            share = len(part) / len(rows)
+            loss, gradient = loss + share * seen.loss, gradient + share * seen.gradient
+            vectors.append(seen.embeddings)
+        return LossAndGradient(loss, gradient.astype(np.float32), np.concatenate(vectors))
 
     def _run(
         self,
@@ -186,6 +194,10 @@ class _Engine:
         embeddings = _finite(results["embeddings"], (len(rows), self._table.dimension), "embeddings")
         gradient = _finite(results["gradient"], (self._table.length,), "gradient")
         return LossAndGradient(float(results["loss"]), gradient, embeddings)
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[begin : begin + _AT_ONCE] for begin in range(0, len(rows), _AT_ONCE)]
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:

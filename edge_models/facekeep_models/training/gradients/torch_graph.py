@@ -7,6 +7,7 @@ a mistake in a rule does not hide. Pure: works under `torch.func.grad`, `torch.f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import onnx
@@ -18,6 +19,7 @@ from torch.nn import functional
 from facekeep_models.training.export.errors import ExportError
 
 _TYPES: Final = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.float32}
+_NO_SIDES: Final[Mapping[str, Tensor]] = MappingProxyType({})
 Attributes = Mapping[str, Any]
 
 
@@ -65,17 +67,30 @@ class TorchGraph:
         """(P,) float32: a copy of what the model was written with."""
         return self._constants[self.trained].clone()
 
-    def __call__(self, feeds: Mapping[str, Tensor], wanted: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Return the outputs by name, or the values named in `wanted`; `feeds` may replace initialisers, `parameters` above all.
+    def __call__(
+        self, feeds: Mapping[str, Tensor], wanted: Sequence[str] | None = None, *, sides: Mapping[str, Tensor] = _NO_SIDES
+    ) -> dict[str, Tensor]:
+        """Return the outputs by name.
 
-        Floating-point inputs are converted to `dtype`, outputs come as float32 or wider.
+        Args:
+            feeds: inputs, converted to `dtype` where they are floating-point; may replace initialisers, `parameters` above all.
+            wanted: values to return instead of the outputs.
+            sides: for values that a Relu is applied to, which of their numbers count as positive. Of a million numbers one lies
+                so near zero that another order of summation moves it across, and its gradient jumps: with the sides of the other
+                runtime both differentiate the same function.
+
+        Returns:
+            float32 or wider.
         """
         values: dict[str, Tensor] = dict(self._constants)
         for name, value in feeds.items():
             values[name] = value.to(self.dtype) if value.is_floating_point() and name != self.trained else value
         for node, attributes in zip(self._nodes, self._attributes, strict=True):
             inputs = [values[name] if name else None for name in node.input]
-            made = _OPERATORS[node.op_type](inputs, attributes, self.dtype)
+            if node.op_type == "Relu" and node.input[0] in sides:
+                made: tuple[Tensor, ...] = (values[node.input[0]] * sides[node.input[0]],)
+            else:
+                made = _OPERATORS[node.op_type](inputs, attributes, self.dtype)
             values.update(zip(node.output, made, strict=True))
         results = {name: values[name] for name in (self.outputs if wanted is None else wanted)}
         wide = torch.promote_types(self.dtype, torch.float32)
