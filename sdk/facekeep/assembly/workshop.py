@@ -54,6 +54,7 @@ class ModelWorkshop:
         self._vault, self._packs, self._policy, self.choice = vault, packs, policy, choice
         self._inference = Inference(settings.threads, settings.providers, settings.longest_side)
         self._switch_models = switch_models
+        self._chosen: ModelChoice | None = None
         self._revision = -1
         self._in_use: str | None = None
         self._earlier: dict[str, LoadedModels] = {}
@@ -64,9 +65,7 @@ class ModelWorkshop:
         Raises:
             ModelError, ReleaseError, VaultError: with a stable code.
         """
-        asked = self.choice or ModelChoice(None, None, ())
-        # Measured once, then kept: templates of another build belong to another contract.
-        choice = choose_models(self._packs, asked, policy=self._policy, inference=self._inference)
+        choice = self._require_choice()
         with self._vault.transaction(durable=False) as transaction:
             is_known = transaction.read_setting(MODELS_SETTING) == choice.to_bytes()
             kept, self._revision = _in_use(transaction, choice), transaction.revision
@@ -79,10 +78,10 @@ class ModelWorkshop:
 
     def is_stale(self) -> bool:
         """Whether another release came into use since `load`, by this process or by another. Costs a look at the vault's head."""
-        if self.choice is None or self._in_use is None or self._vault.revision == self._revision:
+        if self._chosen is None or self._in_use is None or self._vault.revision == self._revision:
             return False
         with self._vault.transaction(durable=False) as transaction:
-            kept, self._revision = _in_use(transaction, self.choice), transaction.revision
+            kept, self._revision = _in_use(transaction, self._chosen), transaction.revision
         return (kept.digest if kept else "") != self._in_use
 
     # What `facekeep.flows.workshop.Workshop` promises
@@ -98,6 +97,10 @@ class ModelWorkshop:
         contract = self._contract(choice, None if kept is None else kept.model)
         detector, embedder = choice.detector or "", choice.embedder or ""
         return TrainableModel(content, table, base, kept.digest if kept else base, contract, detector, embedder)
+
+    def table(self) -> PatchTable:
+        """Return where in the model file the trainable numbers lie, opening no release."""
+        return self._shipped(self._require_choice())[2]
 
     def contract_of(self, model_sha256: str) -> str:
         """Return the contract of embeddings made with a model file in the place of the one that shipped."""
@@ -142,11 +145,12 @@ class ModelWorkshop:
         return load_models(self._packs, choice, policy=self._policy, inference=self._inference, released=released)
 
     def _require_choice(self) -> ModelChoice:
-        if self.choice is None or self._in_use is None:
-            self.load()
-        if self.choice is None:
-            raise AssertionError("loading completes the choice")
-        return self.choice
+        # Measured once, then kept: templates of another build belong to another contract. Opens no release: going back has to be
+        # possible while the one in use cannot be opened.
+        if self._chosen is None:
+            asked = self.choice or ModelChoice(None, None, ())
+            self._chosen = choose_models(self._packs, asked, policy=self._policy, inference=self._inference)
+        return self._chosen
 
     def _shipped(self, choice: ModelChoice) -> tuple[Mapping[str, bytes], str, PatchTable]:
         manifest, build = Loader(self._packs, self._policy, self._inference).find(choice.embedder or "", "embedding")

@@ -28,7 +28,7 @@ from facekeep.clock import Clock
 from facekeep.errors import FacekeepError, ReleaseError, VaultError
 from facekeep.flows.acquisition import feature_base_of
 from facekeep.flows.context import FlowContext, Models
-from facekeep.flows.membership import require_membership
+from facekeep.flows.membership import find_membership, require_membership
 from facekeep.flows.migrate import Destination, MovedCounts, migrate_all
 from facekeep.flows.release_state import KeptRelease, ReleaseState, read_release_state, write_release_state
 from facekeep.flows.standing import Standing
@@ -141,15 +141,14 @@ def rollback(context: FlowContext) -> RollbackReceipt:
     """
     # 10 go back
     workshop = require_workshop(context.workshop)
-    context.load_models()
     with context.vault.transaction(durable=False) as transaction:
         stored = read_release_state(transaction)
     left = stored.in_use if stored is not None else None
-    model = workshop.trainable()
-    if stored is None or left is None or model.in_use != left.digest:
+    if stored is None or left is None:
         raise ReleaseError("release.none", "The model that shipped is in use: there is nothing to go back to.")
     content, release = workshop.content_of(left.parent)
-    head = head_of(content, model.table)
+    # Nothing of the release that is left is opened: it may be the reason for going back.
+    head = head_of(content, workshop.table())
     before = workshop.models_of(release.contract if release is not None else stored.origin)
     if before is None:
         raise ReleaseError("release.none", "The model before the one in use is not known here.")
@@ -160,7 +159,13 @@ def rollback(context: FlowContext) -> RollbackReceipt:
             raise _changed()
         moved = migrate_all(transaction, Destination(before.contract_id, feature_base_of(before), head), None)
         write_release_state(transaction, fresh)
-        details: dict[str, str | int | bool] = {"release": left.digest, "version": left.version, "to": left.parent}
+        membership = find_membership(transaction)
+        details: dict[str, str | int | bool] = {
+            "federation": membership.policy.name if membership else "",
+            "release": left.digest,
+            "version": left.version,
+            "to": left.parent,
+        }
         transaction.append_event(AuditEvent("release.rolled_back", details=details))
     context.gallery.wipe()
     return RollbackReceipt(left.version, fresh.version, left.parent or None, moved.migrated, moved.waiting)

@@ -11,7 +11,7 @@ from facekeep.biometric.arrays import wipe
 from facekeep.clock import Clock
 from facekeep.comparison import Gallery
 from facekeep.consent import ConsentGrant, ConsentRecord, Purpose, fold_chain, require_clock
-from facekeep.errors import ConsentError
+from facekeep.errors import ComparisonError, ConsentError
 from facekeep.flows.standing import Standing
 from facekeep.vault import SQLiteVault, SubjectHandle, VaultTransaction
 
@@ -112,7 +112,7 @@ class GalleryCache:
         """Return the gallery of everyone who consents now. Hold `lock` while using it: another thread may wipe it.
 
         Raises:
-            ConsentError: as `require_consenting`.
+            ConsentError: as `require_consenting`. ComparisonError: "comparison.empty_gallery".
         """
         with self.lock:
             consenting = self.require_consenting(vault, clock)
@@ -125,6 +125,12 @@ class GalleryCache:
                     # could be searched without consent. So who consents is asked again.
                     wipe(rows.vectors)
                     return self.opened(vault, clock, contract_id)
+                if not len(rows.slots):
+                    raise ComparisonError(
+                        "comparison.empty_gallery",
+                        f"Nobody who consents to identification has a template under these models; {waiting} wait for a "
+                        "verification to follow the model in use. Enrol first.",
+                    )
                 try:
                     gallery = Gallery(rows.vectors, rows.slots, precision=self._precision)
                 finally:

@@ -23,7 +23,7 @@ from facekeep.calibration import fmr_for_fpir, operating_point_for
 from facekeep.clock import to_rfc3339
 from facekeep.comparison import identify_among
 from facekeep.confirmation import PendingIdentification
-from facekeep.errors import ComparisonError, FacekeepError
+from facekeep.errors import FacekeepError
 from facekeep.flows.acquisition import Source, acquire_face, embed_sample, find_single_face, obtain_frame
 from facekeep.flows.context import FlowContext, Models
 from facekeep.flows.gallery import OpenedGallery
@@ -98,12 +98,6 @@ def _search(
     with context.gallery.lock:
         # 8 open
         opened = context.gallery.opened(context.vault, context.clock, models.contract_id)
-        if opened.size == 0:
-            raise ComparisonError(
-                "comparison.empty_gallery",
-                f"Nobody who consents to identification has a template under these models; {opened.waiting} wait for a "
-                "verification to follow the model in use. Enrol first.",
-            )
         point = operating_point_for(models.operating_points, fmr_for_fpir(target_fpir, opened.templates))
         # 9 search
         ranked = opened.gallery.search(probe.vector, top=_SHORTLIST)

@@ -52,6 +52,14 @@ class Workshop(Protocol):
         """
         ...
 
+    def table(self) -> PatchTable:
+        """Return where in the model file the trainable numbers lie, opening no release.
+
+        Raises:
+            ReleaseError: "release.wrong_model" if nothing of it can be trained. ModelError: as loading does.
+        """
+        ...
+
     def contract_of(self, model_sha256: str) -> str:
         """Return the contract of embeddings made with a model file in the place of the one that shipped."""
         ...

@@ -17,7 +17,8 @@ from facekeep.vault.subjects import index_tag
 
 _QUERY: Final = (
     "SELECT wrapped_key FROM subjects UNION ALL SELECT profile FROM subjects UNION ALL SELECT envelope FROM templates "
-    "UNION ALL SELECT envelope FROM features UNION ALL SELECT substr(envelope, 1, 20) FROM samples"
+    "UNION ALL SELECT envelope FROM features UNION ALL SELECT substr(envelope, 1, 20) FROM samples "
+    "UNION ALL SELECT value FROM settings WHERE substr(name, 1, 7) = x'7365616c65642f' AND length(value) > 0"  # sealed/
 )
 
 
