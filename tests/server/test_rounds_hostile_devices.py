@@ -186,11 +186,11 @@ def test_values_that_no_honest_device_has_never_become_a_model(values: str) -> N
     # Signed and of the right shape: masking hides the lie until the sum is open, and then the norm shows it.
     assert (running.phase, running.report.aborted) == (Phase.ABORTED, "federation.invalid_update")
     assert running.report.update is None
-    assert BAD in running.report.suspects
+    assert running.report.suspects == ()
+    assert running.report.doubtful == tuple(range(12)), "masking does not say who it was"
     (group,) = running.report.groups
     assert not group.is_counted
     assert group.norm > group.bound
-    # The next round goes without the suspects of this one; here that is everybody, so it names a new group each time.
     require_right_sum(fleet, fleet.run(*fleet.plan(noise_multiplier=0.0, candidates=[n for n in range(12) if n != BAD])))
 
 
@@ -200,11 +200,20 @@ def test_with_groups_only_the_group_of_a_liar_is_lost() -> None:
     report = completed(running)
     assert sorted(group.is_counted for group in report.groups) == [False, True, True]
     assert report.contributors == 40
-    assert len(report.suspects) == 20
-    assert BAD in report.suspects
-    honest = [running.cohort.indices[place] for place in range(60) if running.cohort.indices[place] not in report.suspects]
+    assert report.suspects == ()
+    assert len(report.doubtful) == 20
+    assert BAD in report.doubtful
+    honest = [index for index in running.cohort.indices if index not in report.doubtful]
     assert report.update is not None
     assert np.abs(report.update - fleet.expected(running.signed, honest)).max() < 1e-5
+
+
+def test_the_liar_is_doubtful_in_round_after_round() -> None:
+    fleet, doubtful = fleet_of(60), set(range(60))
+    for _ in range(6):
+        report = completed(run_with(fleet, Action.TRAIN, garbage(fleet, VALUES["bytes of NaN"]), groups=3))
+        doubtful &= set(report.doubtful)
+    assert doubtful == {BAD}
 
 
 def test_a_liar_within_the_bound_of_the_norm_is_believed_for_what_the_whole_group_may_be() -> None:

@@ -1,6 +1,7 @@
 """What a device contributes to a round: one port, one adapter for each kind of round.
 
-`gather` runs inside a transaction, once for each subject with consent; `contribute` runs outside of any, for it may take minutes.
+`ready` runs first, outside of any transaction, for it loads models; `gather` inside one, once for each subject with consent;
+`contribute` outside again, for it may take minutes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from facekeep.consent import Purpose
 from facekeep.flows.context import FlowContext
 from facekeep.participation import Contribution
-from facekeep.protocol import Kind, RoundPlan
+from facekeep.protocol import FederationPolicy, Kind, RoundPlan
 from facekeep.vault import SubjectHandle, VaultTransaction
 
 
@@ -24,14 +25,22 @@ class Contributing(Protocol):
         """The purpose that each subject has to have consented to."""
         ...
 
-    def gather(self, context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> Any | None:
+    def ready(self, context: FlowContext, policy: FederationPolicy, plan: RoundPlan) -> Any:
+        """Return what the contribution takes besides the subjects' own: models, a training kit.
+
+        Raises:
+            FederationError: "federation.plan_refused" if this device cannot answer such a plan.
+        """
+        ...
+
+    def gather(self, ready: Any, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> Any | None:
         """Return what the contribution takes of one subject, or None if there is nothing.
 
         MUST NOT be called without consent in force for `purpose`; MUST return copies: the transaction ends before they are used.
         """
         ...
 
-    def contribute(self, context: FlowContext, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
+    def contribute(self, ready: Any, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
         """Return the contribution of all these subjects together.
 
         Raises:
@@ -52,15 +61,21 @@ class StatedContribution:
     purpose: Purpose
     make: Callable[[RoundPlan, int], Contribution]
 
-    def gather(self, context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> object:
+    def ready(self, context: FlowContext, policy: FederationPolicy, plan: RoundPlan) -> None:
+        """Nothing is needed."""
+
+    def gather(self, ready: Any, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> object:
         """Return something."""
         return object()
 
-    def contribute(self, context: FlowContext, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
+    def contribute(self, ready: Any, plan: RoundPlan, gathered: Sequence[Any]) -> Contribution:
         """Return what the function says."""
         return self.make(plan, len(gathered))
 
 
 def contributing_kinds() -> Mapping[Kind, Contributing]:
     """Return the adapter of each kind of round that this device can answer."""
-    return {}
+    # Imported here: a device that only verifies loads nothing of it.
+    from facekeep.flows.training_rounds import TrainingContribution
+
+    return {Kind.TRAINING: TrainingContribution()}

@@ -4,7 +4,7 @@ Every message may come to a process of its own, so the state of the round is on 
 request gets the same bytes again: an answer that was lost on its way is neither computed nor charged twice.
 
 Steps:
-    0 read the policy's limits and the state of the round; a request that was answered is answered with the same bytes
+    0 read the state of the round; a request that was answered is answered with the same bytes
     1 hello: show this device's keys, signed over the challenge
     2 prepare: check plan, roster and cohort; find a subject with consent and something to give; see that the budget would allow it
     3 make the keys of the round, and a pair of shares for each neighbour
@@ -143,43 +143,45 @@ class _Participant:
     def prepare(self, body: bytes) -> bytes:
         """2 and 3 prepare."""
         request = PrepareRequest.parse(body)
+        with self._context.vault.transaction(durable=False) as transaction:
+            # 0 state, and 2 the plan: before models are loaded for it
+            signed, answered = self._open(transaction, request, body)
+            if answered is not None:
+                return answered
+        ready = self._kind(signed.plan).ready(self._context, self._policy, signed.plan)
         with self._context.vault.transaction() as transaction:
-            # 0 state
-            state = _read_state(transaction)
-            if state is not None and state.note == request.plan_note:
-                self._name(state.signed)
-                require_current(state.signed.plan, self._context.clock.now())
-                if (answered := given_before(state, Action.PREPARE, body)) is not None:
-                    return answered
-            # 2 plan, subjects, budget
-            setting = LAST_ROUND_SETTING + self._policy.name
-            last = int.from_bytes(transaction.read_setting(setting) or b"", "big")
-            signed = open_request(request, self._policy, self._context.clock.now(), last)
-            self._name(signed)
-            self._gather(transaction, signed.plan)
+            signed, answered = self._open(transaction, request, body)
+            if answered is not None:
+                return answered
+            # 2 subjects and budget
+            self._gather(transaction, ready, signed.plan)
             self._charged(transaction, signed.plan)
             # 3 keys and shares
             state = prepare(request, signed, self._policy, self._keys(transaction), self._randomness)
             # Before the answer: a plan that was answered and forgotten could be answered a second time.
-            transaction.write_setting(setting, signed.plan.round.to_bytes(8, "big"))
+            transaction.write_setting(LAST_ROUND_SETTING + self._policy.name, signed.plan.round.to_bytes(8, "big"))
             return self._keep(transaction, state, signed, Action.PREPARE)
 
     def train(self, body: bytes) -> bytes:
         """4 to 6 train."""
         request = TrainRequest.parse(body)
-        with self._context.vault.transaction() as transaction:
+        with self._context.vault.transaction(durable=False) as transaction:
             # 0 state
+            state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+        kind = self._kind(signed.plan)
+        ready = None if answered else kind.ready(self._context, self._policy, signed.plan)
+        with self._context.vault.transaction(durable=False) as transaction:
             state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
             if answered is not None:
                 # Kept from before; whoever withdrew since is not part of anything that leaves from now on.
-                self._require_used(transaction, state, self._kind(signed.plan).purpose)
+                self._require_used(transaction, state, kind.purpose)
                 return answered
             # 4 neighbours, and consent of each subject
             keys = self._keys(transaction)
             meeting = meet(state, request, keys)
-            used = self._gather(transaction, signed.plan)
+            used = self._gather(transaction, ready, signed.plan)
         # 5 contribute
-        contribution = self._kind(signed.plan).contribute(self._context, signed.plan, used.gathered)
+        contribution = kind.contribute(ready, signed.plan, used.gathered)
         with self._context.vault.transaction() as transaction:
             # Another process may have answered meanwhile, or been told to abandon the round.
             state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
@@ -187,7 +189,7 @@ class _Participant:
                 return answered
             # 6 consent once more: a withdrawal during the training counts; then budget, noise and mask
             for item in used.handles:
-                self._require_consent(transaction, item, self._kind(signed.plan).purpose)
+                self._require_consent(transaction, item, kind.purpose)
             ledger, epsilon = self._charged(transaction, signed.plan)
             state = mask_update(state, request, meeting, contribution, keys, self._randomness)
             state = replace(state, used=tuple(bytes.fromhex(item.principal_id) for item in used.handles))
@@ -230,6 +232,18 @@ class _Participant:
                 transaction.append_event(self._answered(Action.ABANDON))
         return Abandoned(request.plan).to_bytes()
 
+    def _open(self, transaction: VaultTransaction, request: PrepareRequest, body: bytes) -> tuple[SignedPlan, bytes | None]:
+        state = _read_state(transaction)
+        if state is not None and state.note == request.plan_note:
+            self._name(state.signed)
+            require_current(state.signed.plan, self._context.clock.now())
+            if (answered := given_before(state, Action.PREPARE, body)) is not None:
+                return state.signed, answered
+        last = int.from_bytes(transaction.read_setting(LAST_ROUND_SETTING + self._policy.name) or b"", "big")
+        signed = open_request(request, self._policy, self._context.clock.now(), last)
+        self._name(signed)
+        return signed, None
+
     def _in_round(
         self, transaction: VaultTransaction, action: Action, plan: bytes, body: bytes
     ) -> tuple[RoundState, SignedPlan, bytes | None]:
@@ -252,7 +266,7 @@ class _Participant:
         transaction.append_event(self._answered(action))
         return given.answer
 
-    def _gather(self, transaction: VaultTransaction, plan: RoundPlan) -> _Used:
+    def _gather(self, transaction: VaultTransaction, ready: Any, plan: RoundPlan) -> _Used:
         kind, handles, gathered = self._kind(plan), [], []
         # A clock set back would prolong every consent: then nobody is used.
         require_clock(self._context.clock.now(), Standing(transaction).last_event)
@@ -261,7 +275,7 @@ class _Participant:
                 self._require_consent(transaction, item, kind.purpose)
             except ConsentError:
                 continue
-            found = kind.gather(self._context, transaction, item, plan)
+            found = kind.gather(ready, transaction, item, plan)
             if found is not None:
                 handles.append(item)
                 gathered.append(found)

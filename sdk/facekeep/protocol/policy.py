@@ -13,7 +13,7 @@ from typing import Any, Final
 from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.durations import add_duration
 from facekeep.errors import FederationError, LogError
-from facekeep.protocol.values import NAME, parse_decimal, require_keys, require_whole, to_decimal
+from facekeep.protocol.values import NAME, parse_decimal, require_digest, require_keys, require_whole, to_decimal
 from facekeep.tlog import NoteKey
 
 POLICY_VERSION: Final = 1
@@ -61,6 +61,8 @@ class FederationPolicy:
         most_samples: most training samples kept for one subject.
         samples_age: ISO 8601 duration after which a sample is destroyed.
         most_parameters: longest update a plan may ask for.
+        training_kit: hexadecimal SHA-256 of the description of the training kit (`facekeep.training.kit`) that this device trains
+            with; without one it answers no round of training.
         unsafe_without_noise: whether rounds that add no noise are allowed: for research on data that is nobody's.
 
     Raises:
@@ -83,6 +85,7 @@ class FederationPolicy:
     most_samples: int = 50
     samples_age: str = "P90D"
     most_parameters: int = 1 << 20
+    training_kit: str | None = None
     unsafe_without_noise: bool = False
 
     def __post_init__(self) -> None:
@@ -104,6 +107,8 @@ class FederationPolicy:
             object.__setattr__(self, "levels", frozenset(Level(item) for item in self.levels) - {Level.NONE})
             if not self.kinds or (self.log_policy is not None and not 0 < len(self.log_policy) <= MOST_POLICY_BYTES // 2):
                 raise ValueError("there is at least one kind of round, and log_policy is a text or left out")
+            if self.training_kit is not None:
+                require_digest(self.training_kit)
             if not isinstance(self.unsafe_without_noise, bool):
                 raise ValueError("unsafe_without_noise is true or false")
             _ = self.samples_term
@@ -140,6 +145,7 @@ class FederationPolicy:
             "most_samples": self.most_samples,
             "samples_age": self.samples_age,
             "most_parameters": self.most_parameters,
+            "training_kit": self.training_kit,
             "unsafe_without_noise": self.unsafe_without_noise,
         }
         return to_canonical(fields)

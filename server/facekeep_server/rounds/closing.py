@@ -76,8 +76,8 @@ def close_unmask(running: Round) -> str | None:
             if outcome.is_counted:
                 total += opened
             else:
-                # Somebody in it sent what no honest device sends; masking does not say who.
-                running.suspects |= {int(place) for place in members if survivors[place]}
+                # Somebody in it sent what no honest device sends; masking does not say who, so nobody of it is a suspect.
+                running.doubtful |= {int(place) for place in members if survivors[place]}
     running.groups = tuple(groups)
     running.contributors = sum(outcome.survivors for outcome in groups if outcome.is_counted)
     if not running.contributors:

@@ -47,7 +47,9 @@ class RoundReport:
         groups: each group's sum; empty if the round was aborted before it was opened.
         update: (P,) float32, read-only: the mean update; None if the round was aborted.
         extras: name -> mean.
-        suspects: roster indices of devices that are to be looked at before they are invited again.
+        suspects: roster indices of devices that did what no honest device does: not to be invited again before somebody looked.
+        doubtful: roster indices of the devices of groups whose sum is too long. One of each group lied, masking does not say which:
+            who is doubtful in round after round, in ever other groups, is.
         refusals: code -> how many replies were refused, or refusals came, with it.
         aborted: code of what ended the round, or None.
         epsilon: what the plan says this round costs a device, at `delta`.
@@ -68,6 +70,7 @@ class RoundReport:
     update: NDArray[np.float32] | None = field(repr=False)
     extras: Mapping[str, float]
     suspects: tuple[int, ...]
+    doubtful: tuple[int, ...]
     refusals: Mapping[str, int]
     aborted: str | None
     epsilon: float
@@ -90,6 +93,7 @@ class RoundReport:
             "groups": groups,
             "extras": dict(self.extras),
             "suspects": list(self.suspects),
+            "doubtful": list(self.doubtful),
             "refusals": dict(self.refusals),
         }
 

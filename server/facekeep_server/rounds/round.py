@@ -121,6 +121,7 @@ class Round:
         self.survivors: NDArray[np.bool_] = np.zeros(len(cohort), dtype=bool)
         self.sums = np.zeros((plan.groups, plan.size), dtype=np.uint32)
         self.suspects: set[int] = set()
+        self.doubtful: set[int] = set()
         self.refusals: Counter[str] = Counter()
         self.groups: tuple[GroupOutcome, ...] = ()
         self.contributors = 0
@@ -310,6 +311,7 @@ class Round:
             update=self.update,
             extras=self.extras,
             suspects=tuple(sorted(self.cohort.indices[place] for place in self.suspects)),
+            doubtful=tuple(sorted(self.cohort.indices[place] for place in self.doubtful)),
             refusals=dict(sorted(self.refusals.items())),
             aborted=code,
         )
