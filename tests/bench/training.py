@@ -16,7 +16,7 @@ from facekeep.runtime import open_session
 from facekeep.training import ParameterTable, TrainingSettings, head_loss, parse_patch_table, read_parameters
 from tests.bench.setting import interleaved, report, temporary_folder
 
-BATCH, CLASSES, DRAWS = 16, 129, 20
+BATCH, CLASSES, DRAWS = 8, 129, 20
 _MEMORY = """
 import json, sys
 import numpy as np
@@ -67,11 +67,11 @@ def training(_: Path) -> None:
     (folder / "embed.onnx").write_bytes(model)
     (folder / "train.onnx").write_bytes(graph)
     np.savez(folder / "one.npz", crop=crops[:1])
-    for count in (4, BATCH):
+    for count in (1, BATCH):
         np.savez(folder / f"{count}.npz", **_feeds(start, count, 0))
     embedding = _peak(folder / "embed.onnx", folder / "one.npz")
     report("peak resident memory of a process that embeds", f"{embedding:.0f} MiB")
-    for count in (4, BATCH):
+    for count in (1, BATCH):
         report(
             f"  that trains `deep`, batch {count}, more",
             f"{_peak(folder / 'train.onnx', folder / f'{count}.npz') - embedding:.0f} MiB",
