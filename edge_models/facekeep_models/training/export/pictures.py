@@ -68,7 +68,7 @@ def drawn_crops(people: int, *, first: int = 0) -> NDArray[np.uint8]:
             picture = draw_person(synthetic_person(index), number)
             side = float(len(picture.pixels))
             face = Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0)
-            crops.append(align(Frame(picture.pixels, _ONE_DAY), face))
+            crops.append(align(still_frame(picture.pixels), face))
     return np.stack(crops)
 
 
@@ -81,6 +81,11 @@ def fitted_frames(pictures: list[NDArray[np.uint8]], size_px: tuple[int, int]) -
     """Return (N, 3, H, W) float32 RGB, 0 to 255, of (h, w, 3) uint8 pictures, each fitted into `size_px` as a device does."""
     contract = InputContract("NCHW", "RGB", size_px, 32)
     return np.concatenate([fit_frame(Frame(pixels, _ONE_DAY), contract, max(size_px)).tensor for pixels in pictures])
+
+
+def still_frame(pixels: NDArray[np.uint8]) -> Frame:
+    """Return a frame of (h, w, 3) uint8 RGB pixels, taken on a fixed day."""
+    return Frame(pixels, _ONE_DAY)
 
 
 def as_tensors(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
