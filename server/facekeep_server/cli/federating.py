@@ -174,14 +174,18 @@ def model(
     file: Annotated[Path, typer.Argument(help="Model file that shipped, from the devices' pack.")],
     state: StateOption,
     table: Annotated[Path | None, typer.Option(help="Its patch table; beside it if left out.")] = None,
+    kit: Annotated[Path | None, typer.Option(help="Training kit of it, as `facekeep-models training-kit` makes it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which model this federation trains: its file and the table of its trainable numbers."""
     from facekeep.training.patching import PATCH_SUFFIX
     from facekeep_server.federation.files import read_file
-    from facekeep_server.federation.model import import_model
+    from facekeep_server.federation.model import import_kit, import_model
 
-    found = import_model(FederationState.open(state), read_file(file), read_file(table or file.with_name(file.stem + PATCH_SUFFIX)))
+    opened = FederationState.open(state)
+    found = import_model(opened, read_file(file), read_file(table or file.with_name(file.stem + PATCH_SUFFIX)))
+    if kit is not None:
+        import_kit(opened, kit)
     levels = {level: found.table.parameters.length_of(level) for level in found.table.parameters.levels}
     text = f"Model {found.sha256}: " + ", ".join(f"{level} {count:,} numbers" for level, count in levels.items())
     say(text, {"model": found.sha256, "levels": levels}, as_json=as_json)
@@ -210,7 +214,7 @@ def plan(
 
     from facekeep.randomness import SystemRandomness
     from facekeep_server.federation.model import read_model
-    from facekeep_server.federation.planning import Request, plan_next
+    from facekeep_server.federation.planning import Request, plan_next, training_settings
 
     found = FederationState.open(state)
     if length is None or base is None:
@@ -227,7 +231,7 @@ def plan(
         noise_multiplier=noise,
         budget_rounds=budget_rounds,
         groups=groups,
-        settings=_settings(settings or []),
+        settings=training_settings(settings or []) if kind is Kind.TRAINING else {},
         lasts=timedelta(hours=hours),
     )
     with found.locked():
@@ -303,16 +307,6 @@ def log(
 def in_use(state: FederationState) -> str | None:
     """Return the digest of the newest release, or None before the first."""
     return None
-
-
-def _settings(given: list[str]) -> dict[str, int | str]:
-    found: dict[str, int | str] = {}
-    for item in given:
-        name, separator, value = item.partition("=")
-        if not separator:
-            raise ServerError("server.invalid_request", "A setting is NAME=VALUE.")
-        found[name] = int(value) if value.lstrip("-").isdigit() else value
-    return found
 
 
 def become(launch: Launch) -> None:

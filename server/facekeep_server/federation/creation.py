@@ -151,6 +151,8 @@ def policy_toml(policy: FederationPolicy) -> bytes:
         f"colluding_percent = {policy.colluding_percent}",
         f"most_samples = {policy.most_samples}",
         f'samples_age = "{policy.samples_age}"',
+        f"most_parameters = {policy.most_parameters}",
+        *([f'training_kit = "{policy.training_kit}"'] if policy.training_kit else []),
     ]
     return ("\n".join(lines) + "\n").encode()
 

@@ -23,7 +23,7 @@ from facekeep_server.federation.creation import create_federation, create_kit
 from facekeep_server.federation.files import replace_file
 from facekeep_server.federation.fleet import admit
 from facekeep_server.federation.processes import Processes, free_port, is_listening
-from facekeep_server.federation.state import ENVIRONMENT, FederationState, Settings
+from facekeep_server.federation.state import ENVIRONMENT, Settings
 from facekeep_server.federation.superlink import register_node, superlink_launch
 
 _START_SECONDS: Final = 90
@@ -58,6 +58,7 @@ class LoopbackFleet:
         minimum_cohort: of the policy.
         epsilon: of the policy.
         packs: directory of model packs for every device, or None.
+        superlink: HOST:PORT of a reverse proxy in front of the SuperLink, or None for none.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class LoopbackFleet:
         minimum_cohort: int = 3,
         epsilon: float = 8.0,
         packs: Path | None = None,
+        superlink: str | None = None,
     ) -> None:
         self.folder, self.processes, self._packs = folder, processes, packs
         address = f"127.0.0.1:{free_port()}"
-        settings = Settings("demo.facekeep.example", address, address, f"http://127.0.0.1:{free_port()}", 3, 2)
+        settings = Settings("demo.facekeep.example", superlink or address, address, f"http://127.0.0.1:{free_port()}", 3, 2)
         now = SystemClock().now()
         self.state = create_federation(folder / "coordinator", settings, now, minimum_cohort=minimum_cohort, epsilon=epsilon)
         self.app = write_signed_app(self.state, now)
@@ -155,8 +157,3 @@ class LoopbackFleet:
     def _options(self, device: LoopbackDevice) -> list[str]:
         options = ["--home", str(device.home), "--key-file", str(device.key_file)]
         return options + (["--packs", str(self._packs)] if self._packs is not None else [])
-
-
-def open_state(fleet: LoopbackFleet) -> FederationState:
-    """Return the coordinator's state, read anew."""
-    return FederationState.open(fleet.state.root)

@@ -7,13 +7,18 @@ model/base          the model file, as it shipped in the devices' pack
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facekeep.errors import ReleaseError
+from facekeep.protocol.policy import FederationPolicy
+from facekeep.training.kit import ANCHORS_FILE, DESCRIPTION_FILE, GRAPH_FILE, parse_training_kit
 from facekeep.training.patching import PatchTable, parse_patch_table, read_parameters
 from facekeep_server.errors import ServerError
+from facekeep_server.federation.creation import load_policy, policy_toml
 from facekeep_server.federation.files import read_file, replace_file
 from facekeep_server.federation.state import FederationState
 
@@ -56,6 +61,29 @@ def import_model(state: FederationState, content: bytes, table: bytes) -> BaseMo
     replace_file(folder / "table.json", table)
     replace_file(folder / "base", content)
     return model
+
+
+def import_kit(state: FederationState, folder: Path) -> FederationPolicy:
+    """Keep the training kit among what every device gets, and state its hash in their policy; return the policy.
+
+    Kits that were made for devices before are changed as well; a device that joined before has to join again to train.
+
+    Raises:
+        ReleaseError: "release.malformed", "release.wrong_model" if it is none, or of another model.
+    """
+    names = (DESCRIPTION_FILE, ANCHORS_FILE, GRAPH_FILE)
+    files = {name: read_file(folder / name) for name in names if (folder / name).is_file()}
+    kit = parse_training_kit(files.pop(DESCRIPTION_FILE, b""), files, sha256=None)
+    if kit.rest_sha256 != read_model(state).table.rest_sha256:
+        raise ReleaseError("release.wrong_model", "The training kit is of another model than the one this federation trains.")
+    target = state.folder("device/training-kit")
+    for name, content in (*files.items(), (DESCRIPTION_FILE, read_file(folder / DESCRIPTION_FILE))):
+        replace_file(target / name, content, mode=0o644)
+    policy = replace(load_policy(state), training_kit=kit.sha256)
+    kits = state.root / "kits"
+    for place in (state.root / "device", *(sorted(kits.iterdir()) if kits.is_dir() else ())):
+        replace_file(place / "policy.toml", policy_toml(policy), mode=0o644)
+    return policy
 
 
 def read_model(state: FederationState) -> BaseModel:

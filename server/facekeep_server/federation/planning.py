@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from facekeep.errors import FederationError
 from facekeep.privacy.accounting import spent
 from facekeep.protocol import Account, Cohort, Extra, FederationPolicy, Kind, Level, RoundPlan, charge_of
 from facekeep.randomness import Randomness
+from facekeep.training.settings import TrainingSettings
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.fleet import read_roster
@@ -100,6 +101,27 @@ def plan_next(
             f"A cohort of {plan.cohort_size} opens sums of {plan.minimum}; the devices' policy wants {policy.minimum_cohort}.",
         )
     return plan, write_round(state, plan, cohort, signed)
+
+
+def training_settings(changes: Sequence[str]) -> dict[str, int | str]:
+    """Return the settings of a training plan: the defaults of `TrainingSettings` with NAME=VALUE changes.
+
+    Raises:
+        ServerError: "server.invalid_request" for a name that is none, or a value out of its range.
+    """
+    usual = TrainingSettings().to_value()
+    kinds: dict[str, Callable[[str], Any]] = {name: type(getattr(TrainingSettings(), name)) for name in usual}
+    values: dict[str, Any] = {}
+    try:
+        for change in changes:
+            name, _, text = change.partition("=")
+            values[name] = kinds[name](text)
+        stated = TrainingSettings(**values).to_value()
+        return {name: value for name, value in stated.items() if isinstance(value, int | str)}
+    except KeyError:
+        raise ServerError("server.invalid_request", f"A training setting is NAME=VALUE, NAME one of {', '.join(kinds)}.") from None
+    except ValueError as error:
+        raise ServerError("server.invalid_request", f"A training setting: {error}.") from None
 
 
 def suspected(state: FederationState, fleet: int) -> frozenset[int]:

@@ -1,0 +1,89 @@
+"""Rounds with a real SuperLink and real SuperNodes, in a network namespace where there is nothing but loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("flwr")
+
+ROOT = Path(__file__).parents[2]
+# Started as root of a namespace of its own: whatever tries to reach the network fails at once.
+ALONE = [
+    "unshare",
+    "--net",
+    *([] if os.geteuid() == 0 else ["--map-root-user"]),
+    "sh",
+    "-c",
+    'ip link set lo up && exec "$@"',
+    "sh",
+]
+
+
+def why_not_alone() -> str | None:
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return "unshare and ip are not installed"
+    done = subprocess.run([*ALONE, "true"], capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else f"no network namespace is permitted here: {done.stderr.strip()[:100]}"
+
+
+def run_alone(folder: Path, *phases: str) -> dict[str, Any]:
+    reason = why_not_alone()
+    if reason:
+        pytest.skip(reason)
+    command = [*ALONE, sys.executable, "-m", "tests.server.loopback_scenario", str(folder), *phases]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
+    logs = {path.name: path.read_text(errors="replace")[-1500:] for path in (folder / "logs").glob("*.log")}
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{logs}"
+    for name, text in logs.items():
+        assert "Traceback" not in text, (name, text)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def require_right(found: dict[str, Any], survivors: int) -> None:
+    assert found["aborted"] is None, found
+    assert found["survivors"] == survivors, found
+    assert found["error"] < 1e-4, found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_only_signed_apps_run_and_a_round_runs_over_tls_with_nothing_but_loopback(tmp_path: Path) -> None:
+    found = run_alone(tmp_path, "unsigned", "signed")
+    assert found["unsigned"]["nodes that refused"] == 4
+    assert found["unsigned"]["aborted"] == "federation.cohort_too_small"
+    # Flower calls a run without a single valid reply completed; here it is a failure.
+    assert found["unsigned"]["status"] == "finished:failed"
+    require_right(found["signed"], 4)
+    assert found["signed"]["status"] == "finished:completed"
+    for place, (status, server) in found["proxy"].items():
+        if place.startswith("proxy") and "/v1/fleet/" not in place:
+            assert (status, server.split("/")[0]) == (404, "nginx"), place
+        elif place == "proxy /v1/fleet/nothing":
+            assert server.split("/")[0] != "uvicorn" or status in (404, 405)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_a_server_app_and_a_superlink_that_are_killed_are_taken_up_where_they_were(tmp_path: Path) -> None:
+    found = run_alone(tmp_path, "server_app_killed", "superlink_killed")
+    assert found["server_app_killed"]["killed"] >= 1
+    assert found["server_app_killed"]["was open"] is True
+    for phase in ("server_app_killed", "superlink_killed"):
+        require_right(found[phase], 4)
+        assert found[phase]["status"] == "finished:completed"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1600)
+def test_a_node_that_is_killed_costs_its_update_and_is_back_for_the_next_round(tmp_path: Path) -> None:
+    found = run_alone(tmp_path, "node_killed")
+    require_right(found["node_killed"], 3)
+    require_right(found["node_killed"]["next"], 4)
