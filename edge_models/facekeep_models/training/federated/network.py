@@ -1,0 +1,96 @@
+"""The shipped embedder in PyTorch with trainable numbers of each device's own: many devices in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from facekeep_models.catalogue import WEIGHTS
+from facekeep_models.training.gradients.torch_graph import TorchGraph, unit_rows
+
+SHIPPED: Final = WEIGHTS / "facekeep-embedder" / "onnx-fp32" / "facekeep_embedder.onnx"
+Level = Literal["channels", "head", "deep"]
+HEAD: Final = "head.weight"
+_CROP, _PARAMETERS, _RAW = "crop", "parameters", "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One trainable tensor of the flat vector.
+
+    Attributes:
+        name: of the layer, and what of it: scale, offset, slope or weight.
+        start: where it begins.
+        length: how many numbers it has.
+    """
+
+    name: str
+    start: int
+    length: int
+
+    @property
+    def kind(self) -> str:
+        """Return scale, offset, slope or weight."""
+        return self.name.rsplit(".", 1)[-1]
+
+    @property
+    def place(self) -> slice:
+        """Return its place in the flat vector."""
+        return slice(self.start, self.start + self.length)
+
+
+class Network:
+    """The embedder as a function of crops and of the flat vector of what is trained.
+
+    Args:
+        level: "channels" (scales, offsets, slopes), "head" (the last linear map) or "deep" (both).
+        device: where it computes.
+        path: a patchable fp32 file.
+    """
+
+    def __init__(self, level: Level = "channels", device: str = "cpu", path: Path = SHIPPED) -> None:
+        model = onnx.load(path)
+        self._graph = TorchGraph(model, device=device)
+        self.device = device
+        self.level = level
+        (split,) = (node for node in model.graph.node if node.op_type == "Split")
+        sizes = next(numpy_helper.to_array(each) for each in model.graph.initializer if each.name == split.input[1])
+        parts: list[Part] = []
+        chosen: list[Tensor] = []
+        start = length_before = 0
+        whole = self._graph.parameters
+        for name, length in zip(split.output, sizes.tolist(), strict=True):
+            if level == "deep" or (name == HEAD) == (level == "head"):
+                parts.append(Part(name, length_before, length))
+                length_before += length
+                chosen.append(torch.arange(start, start + length, device=device))
+            start += length
+        self.parts = tuple(parts)
+        # Where the trained numbers lie in the vector of the file.
+        self.places = torch.cat(chosen)
+        self.start = whole[self.places]
+        self._whole = whole
+
+    def whole(self, parameters: Tensor) -> Tensor:
+        """Return (..., 54560) what the file holds, of (..., P) what is trained."""
+        return self._whole.expand(*parameters.shape[:-1], -1).index_copy(-1, self.places, parameters)
+
+    def embed(self, crops: Tensor, parameters: Tensor) -> Tensor:
+        """Return (N, 256) unit vectors.
+
+        Args:
+            crops: (N, 3, 112, 112) RGB, 0 to 255.
+            parameters: (P,) for all crops, or (N, P), of each its own.
+        """
+        if parameters.ndim == 1:
+            return unit_rows(self._graph({_CROP: crops, _PARAMETERS: self.whole(parameters)}, [_RAW])[_RAW])
+        return torch.vmap(self._one)(crops, self.whole(parameters))
+
+    def _one(self, crop: Tensor, whole: Tensor) -> Tensor:
+        return unit_rows(self._graph({_CROP: crop[None], _PARAMETERS: whole}, [_RAW])[_RAW])[0]
