@@ -20,6 +20,8 @@ from facekeep.consent import (
     sign_revocation_list,
 )
 from tests.bench.setting import ALL, NOTICE, interleaved, report, temporary_folder
+from tests.flows.log_servers import RealServer
+from tests.flows.test_sync import publish
 
 ISSUER = ControllerKey("bench.example/revocations", bytes(32))
 _PURPOSE = "verification"
@@ -32,8 +34,7 @@ def _device() -> Iterator[Device]:
         yield device
 
 
-def _until_refused(device: Device, principal: str, epoch: int) -> tuple[int, float]:
-    """Import a list; return the calls made until one was refused, and the seconds that those took."""
+def _list(principal: str, epoch: int) -> bytes:
     now = SystemClock().now()
     made = new_revocation_list(
         issuer=ISSUER.verifier.name,
@@ -43,8 +44,12 @@ def _until_refused(device: Device, principal: str, epoch: int) -> tuple[int, flo
         salt=bytes([epoch]) * 32,
         revoked=[(principal, now, None)],
     )
-    note = sign_revocation_list(made, ISSUER).encode()
-    device.revocations.import_list(note)
+    return sign_revocation_list(made, ISSUER).encode()
+
+
+def _until_refused(device: Device, principal: str, epoch: int) -> tuple[int, float]:
+    """Import a list; return the calls made until one was refused, and the seconds that those took."""
+    device.revocations.import_list(_list(principal, epoch))
     start = time.perf_counter()
     for calls in range(1, 100):
         try:
@@ -52,6 +57,34 @@ def _until_refused(device: Device, principal: str, epoch: int) -> tuple[int, flo
         except ConsentError:
             return calls, time.perf_counter() - start
     raise AssertionError("a revoked consent was accepted a hundred times")
+
+
+def _over_the_server(policy: ConsentPolicy) -> None:
+    """A withdrawal published at a server, and how often a device has to meet it until it refuses."""
+    server = RealServer(temporary_folder() / "server", SystemClock(), revocations={"issuers": [str(ISSUER.verifier)]})
+    idle, busy, syncs = [], [], []
+    with server.running(), _device() as device:
+        device.consents.set_policy(policy)
+        device.log.enrol(server.url, server.code(), trust=server.trust())
+        for epoch in range(1, 11):
+            device.consents.grant("subject", purposes=ALL, valid_for="P1D", notice=NOTICE)
+            device.log.sync()
+            start = time.perf_counter()
+            device.log.sync()
+            idle.append(time.perf_counter() - start)
+            principal = device.consents.records("subject")[-1].principal_id
+            publish(server, _list(principal, epoch))
+            for count in range(1, 100):
+                start = time.perf_counter()
+                device.log.sync()
+                busy.append(time.perf_counter() - start)
+                try:
+                    device.consents.require("subject", _PURPOSE)
+                except ConsentError:
+                    syncs.append(count)
+                    break
+    report("syncs from a list published at the server to the refusal, the most of 10", str(max(syncs)))
+    report("such a sync, erasure and submission in it, over one with nothing to do", f"{sorted(busy)[5] / sorted(idle)[5]:.1f} x")
 
 
 def consent(shared: Path) -> None:
@@ -81,6 +114,7 @@ def consent(shared: Path) -> None:
         refusals = sorted(after for _, after in times)
         report("calls from a list's import to the refusal, the most of 20", str(max(calls for calls, _ in times)))
         report("that refusal over an accepted gate", f"{refusals[len(refusals) // 2] / asked:.2f} x")
+    _over_the_server(policy)
     now = SystemClock().now()
     many = [(f"{number:064x}", now, None) for number in range(100_000)]
     made = new_revocation_list(
