@@ -26,9 +26,11 @@ if TYPE_CHECKING:
         DemoError,
         EnrolmentError,
         FacekeepError,
+        FederationError,
         LogError,
         ModelError,
         NonMatchError,
+        ReleaseError,
         SelftestError,
         TrustError,
         VaultError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from facekeep.flows.enrol import EnrolmentReceipt
     from facekeep.keys import KeyFile, OSKeyring, Passphrase
     from facekeep.packs import LoadPolicy, PackStore
+    from facekeep.protocol.policy import FederationPolicy
     from facekeep.retention import ErasureReceipt
 
 # Importing ONNX Runtime 1.29 and later writes an identifier of the machine to the home directory and reports to its maker;
@@ -62,9 +65,11 @@ _HOME_OF = {
     "DemoError": "errors",
     "EnrolmentError": "errors",
     "FacekeepError": "errors",
+    "FederationError": "errors",
     "LogError": "errors",
     "ModelError": "errors",
     "NonMatchError": "errors",
+    "ReleaseError": "errors",
     "SelftestError": "errors",
     "TrustError": "errors",
     "VaultError": "errors",
@@ -75,6 +80,7 @@ _HOME_OF = {
     "OSKeyring": "keys",
     "Passphrase": "keys",
     "LoadPolicy": "packs",
+    "FederationPolicy": "protocol.policy",
     "PendingIdentification": "confirmation",
     "PackStore": "packs",
 }
@@ -96,6 +102,8 @@ __all__ = [
     "EnrolmentReceipt",
     "ErasureReceipt",
     "FacekeepError",
+    "FederationError",
+    "FederationPolicy",
     "Frame",
     "Identification",
     "KeyFile",
@@ -110,6 +118,7 @@ __all__ = [
     "Passphrase",
     "PendingIdentification",
     "Purpose",
+    "ReleaseError",
     "SelftestError",
     "Settings",
     "TrustError",

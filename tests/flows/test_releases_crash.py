@@ -1,4 +1,4 @@
-"""A process killed while it adopts a release, or a disk that is full: the old model with the old templates, or the new with the new."""
+"""Killed while it adopts a release, or out of disk: the old model with the old templates, or the new with the new."""
 
 from __future__ import annotations
 
