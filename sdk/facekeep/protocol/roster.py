@@ -27,6 +27,7 @@ ENTRY_VERSION: Final = 1
 MOST_DEVICES: Final = 1 << 24
 MOST_EXCERPT_BYTES: Final = 1 << 21
 _ENTRY_BYTES: Final = 2 * KEY_BYTES
+_KIND: Final = 0x70
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ class Roster:
 
     def to_bytes(self) -> bytes:
         """Return the file that the authority hands to the server."""
-        writer = Writer(kind=0x40).sized(self.federation.encode()).number(len(self.entries), 4)
+        writer = Writer(_KIND).sized(self.federation.encode()).number(len(self.entries), 4)
         for entry in self.entries:
             writer.fixed(entry.device_key + entry.exchange_key, _ENTRY_BYTES)
         return writer.to_bytes()
@@ -163,7 +164,7 @@ class Roster:
         Raises:
             FederationError: "federation.malformed".
         """
-        reader = Reader(data, 0x40, 128 + MOST_DEVICES * _ENTRY_BYTES)
+        reader = Reader(data, _KIND, 128 + MOST_DEVICES * _ENTRY_BYTES)
         federation, size = reader.text(64), reader.number(4, MOST_DEVICES)
         entries = [_read_entry(reader) for _ in range(size)]
         reader.end()
