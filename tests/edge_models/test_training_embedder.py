@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +13,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: recipes are for those who train (extra build)")
 
+from facekeep.packs import PackStore  # noqa: E402
 from facekeep_models.simulation import DrawnPerson, draw_frame  # noqa: E402
 from facekeep_models.training.curves import draw_curves  # noqa: E402
 from facekeep_models.training.embedder import invented  # noqa: E402
+from facekeep_models.training.embedder.__main__ import main  # noqa: E402
 from facekeep_models.training.embedder.augmentation import augment, centre_crop  # noqa: E402
 from facekeep_models.training.embedder.crops import NOBODY, Crops  # noqa: E402
 from facekeep_models.training.embedder.invented import with_invented  # noqa: E402
@@ -171,3 +175,24 @@ def test_pairs_are_drawn_once_and_leave_nameless_people_out() -> None:
 def _folder(path: Path) -> Path:
     path.mkdir()
     return path
+
+
+@pytest.mark.shared
+def test_the_recipe_runs_from_the_command_line(shared_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    store = PackStore(tmp_path / "packs")
+    for name in ("detectors/yunet_s_dynamic.onnx", "embedders/face_reid_retail_0095.onnx"):
+        store.import_file(shared_dir / "models" / name)
+    # Thirty pictures of a data set of its own: whom the recipe holds back must be left with pairs to compare.
+    source, data = shared_dir / "data/lfw-devtrain/images", tmp_path / "data"
+    people = [folder for folder in sorted(source.iterdir()) if len(list(folder.iterdir())) in (3, 4)][:10]
+    for folder in people:
+        shutil.copytree(folder, data / "lfw-devtrain/images" / folder.name)
+    folders = ["--data", str(data), "--work", str(tmp_path / "work"), "--packs", str(tmp_path / "packs")]
+    sizes = ["--epochs", "1", "--batch", "8", "--held-out", "4", "--invented", "8", "--drawn", "4", "--threads", "1"]
+    main([*folders, *sizes])
+    work = tmp_path / "work"
+    figures = json.loads((work / "figures.json").read_text())
+    assert 0.4 <= figures["accuracy"] <= 1.0
+    assert (work / "curves.png").stat().st_size > 1000
+    Student().load_state_dict(torch.load(work / "student.pt", weights_only=True))
