@@ -45,13 +45,14 @@ class TrainingSamples:
             rows: NDArray[Any] | None = getattr(self, name)
             if rows is not None and (rows.ndim != 2 or len(rows) != len(self) or rows.dtype != np.float32):
                 raise ValueError(f"{name} are (N, numbers) float32")
-        # What was checked is what is trained on, whatever the caller does with the arrays.
+        # Views, not copies: whoever wipes the arrays after the training wipes them here as well, and no second copy of a face is
+        # left in memory. Read-only, so that nothing here changes them.
         for name in ("labels", "crops", "features", "references"):
             given: NDArray[Any] | None = getattr(self, name)
             if given is not None:
-                copied = given.copy()
-                copied.flags.writeable = False
-                object.__setattr__(self, name, copied)
+                view = given.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     def __len__(self) -> int:
         return len(self.labels)
