@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -91,6 +91,20 @@ def test_staying_near_the_old_model() -> None:
         return float((embed_features(LAYOUT.head_of(moved), device.features) * start).sum(1).mean())
 
     assert nearness(20.0) > nearness(0.0) + 0.05
+
+
+def test_staying_near_the_own_centre() -> None:
+    device = Little()
+    own = device.centres[device.labels]
+
+    def nearness(near: Literal["start", "centre"]) -> float:
+        moved = device.parameters.copy()
+        moved[3:] += device.train(replace(PLAN, keep=20.0, keep_near=near, steps=100, rate=0.02, batch=16)).update
+        return float((embed_features(LAYOUT.head_of(moved), device.features) * own).sum(1).mean())
+
+    assert nearness("centre") > nearness("start") + 0.05
+    given = TrainingSamples(device.labels, features=device.features, references=own)
+    assert np.array_equal(device.train(samples=given).update, device.train(replace(PLAN, keep_near="centre")).update)
 
 
 def test_the_same_arguments_give_the_same_update() -> None:

@@ -40,6 +40,7 @@ def test_every_number_survives(rate: float, margin: float, keep: float) -> None:
         {"optimiser": "lbfgs"},
         {"optimiser": None},
         {"schedule": ["cosine"]},
+        {"keep_near": "end"},
         {"rate": "0"},
         {"rate": "1e9"},
         {"rate": "nan"},

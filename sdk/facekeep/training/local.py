@@ -97,10 +97,10 @@ def train_locally(
     if samples.labels.max() >= len(centres):
         raise FederationError("federation.invalid_update", "A sample is of nobody whose centre is given.")
     engine = _Engine(level, samples, table, session)
-    # 2 what the old model says of every sample: where nothing else is stated, that is the model at the start
+    # 2 what the old model says of every sample
     start = row.astype(np.float32)
     embeddings = engine.embeddings(start, settings)
-    references = embeddings.copy() if samples.references is None else samples.references
+    references = _references(samples, centres, embeddings, settings)
     require_units(references, table.dimension, "references")
     optimiser, batches = LocalOptimiser(settings, part.stop - part.start), _batches(len(samples), settings.batch, seed)
     losses: list[float] = []
@@ -194,6 +194,14 @@ class _Engine:
         embeddings = _finite(results["embeddings"], (len(rows), self._table.dimension), "embeddings")
         gradient = _finite(results["gradient"], (self._table.length,), "gradient")
         return LossAndGradient(float(results["loss"]), gradient, embeddings)
+
+
+def _references(
+    samples: TrainingSamples, centres: NDArray[np.float32], start: NDArray[np.float32], settings: TrainingSettings
+) -> NDArray[np.float32]:
+    if settings.keep_near == "centre":
+        return centres[samples.labels]
+    return start.copy() if samples.references is None else samples.references
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

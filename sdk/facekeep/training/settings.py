@@ -13,7 +13,12 @@ from facekeep.errors import FederationError
 
 Optimiser = Literal["sgd", "adam"]
 Schedule = Literal["constant", "cosine", "linear"]
-_WORDS: Final[dict[str, tuple[str, ...]]] = {"optimiser": ("sgd", "adam"), "schedule": ("constant", "cosine", "linear")}
+Near = Literal["start", "centre"]
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "optimiser": ("sgd", "adam"),
+    "schedule": ("constant", "cosine", "linear"),
+    "keep_near": ("start", "centre"),
+}
 _WHOLE: Final[dict[str, tuple[int, int]]] = {
     "steps": (1, 256),
     "batch": (1, 64),
@@ -46,7 +51,10 @@ class TrainingSettings:
         warm_up: steps over which the rate rises to its full value.
         margin: by which the cosine to the own person has to win.
         scale: of the cosines before softmax.
-        keep: weight of staying near the old model's embeddings.
+        keep: weight of staying near the old model.
+        keep_near: what of the old model: "start", what it says of the same sample (or the samples' stated references), so that
+            nothing moves without need; or "centre", the person's own centre, an embedding of the old model too, so that what
+            moves moves there.
         negatives: how many anchors, the nearest ones, stand beside the device's own people.
         mine_every: steps after which the nearest anchors are looked for again; 0 for once, at the beginning.
         patience: steps without improvement after which training stops; 0 for never.
@@ -63,6 +71,7 @@ class TrainingSettings:
     margin: float = 0.2
     scale: float = 16.0
     keep: float = 1.0
+    keep_near: Near = "start"
     negatives: int = 128
     mine_every: int = 0
     patience: int = 0
