@@ -26,7 +26,7 @@ from flwr.cli.build import build_fab_from_files
 
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch, supernode_launch
-from facekeep.flower.virtual import ENVIRONMENT, virtual_contribution, virtual_keys
+from facekeep.flower.virtual import ENVIRONMENT, STATE_ENVIRONMENT, virtual_contribution, virtual_keys
 from facekeep.protocol import Kind, Level, Roster, RoundPlan
 from facekeep.randomness import SystemRandomness
 from facekeep_server.federation.creation import APP, AUTHORITY, key_name
@@ -56,6 +56,9 @@ class Scenario(LoopbackFleet):
         self.proxy = f"127.0.0.1:{free_port()}" if shutil.which("nginx") else None
         super().__init__(folder, processes, DEVICES, epsilon=1e30, superlink=self.proxy)
         self.files = self._app_files()
+        # As a vault does, it outlives the run and the SuperNode.
+        self.states = folder / "states"
+        self.states.mkdir()
         fab, _ = build_fab_from_files(self.files)
         self.app = sign_app(fab, load_signing_key(self.state.key_path(APP)), SystemClock().now())
         replace_file(self.state.root / "app" / "app.fab", self.app.fab)
@@ -84,7 +87,12 @@ class Scenario(LoopbackFleet):
         number = self.devices.index(device)
         arguments = (*launch.arguments, "--node-config", f"partition-id={number}")
         policy = str(self.state.root / "device" / "policy.toml")
-        self.processes.start(device.name, Launch(arguments, {**launch.environment, ENVIRONMENT: policy, "OMP_NUM_THREADS": "1"}))
+        self.processes.start(
+            device.name,
+            Launch(
+                arguments, {**launch.environment, ENVIRONMENT: policy, STATE_ENVIRONMENT: str(self.states), "OMP_NUM_THREADS": "1"}
+            ),
+        )
 
     def start_proxy(self) -> None:
         """nginx with the configuration that `federate init` writes."""

@@ -1,14 +1,15 @@
 """Virtual devices for simulations: the real steps of a round, and nobody behind them.
 
-A virtual device has keys that follow from a seed, adds a random update, and keeps the state of a round in Flower's context, for a
-simulation calls it in whatever worker is free. It holds no face and needs no vault; it is of no use outside a simulation, where its
-keys would be everybody's to compute.
+A virtual device has keys that follow from its number, adds a random update, and keeps the state of a round in Flower's context, for
+a simulation calls it in whatever worker is free; or in a folder, where it has to outlive a run, as a device's vault does. It holds
+no face and needs no vault; it is of no use outside a simulation, where its keys would be everybody's to compute.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ from facekeep.randomness import SystemRandomness
 from facekeep.signing import DeviceKey
 
 ENVIRONMENT: Final = "FACEKEEP_VIRTUAL_POLICY"  # policy file of the simulated federation
+STATE_ENVIRONMENT: Final = "FACEKEEP_VIRTUAL_STATE"  # folder for states; Flower's context if it is not set
 _RECORD: Final = "facekeep.virtual"
 _KEYS: Final = b"facekeep virtual device v1 "
 
@@ -73,23 +75,31 @@ def open_virtual(context: Context) -> Iterator[VirtualDevice]:
     if where is None:
         raise FederationError("federation.not_joined", f"{ENVIRONMENT} names no policy: this is no simulation.")
     policy = FederationPolicy.parse_toml(Path(where).read_text(encoding="utf-8"))
-    yield VirtualDevice(policy, int(str(context.node_config["partition-id"])), context)
+    number, folder = int(str(context.node_config["partition-id"])), os.environ.get(STATE_ENVIRONMENT)
+    kept = context.state.config_records.setdefault(_RECORD, ConfigRecord({"round": b"", "last": 0, "budget": b""}))
+    if folder is None:
+        yield VirtualDevice(policy, number, kept)
+        return
+    path = Path(folder) / f"{number}.state"
+    kept = _read_state(path) if path.is_file() else kept
+    yield VirtualDevice(policy, number, kept)
+    _write_state(path, kept)
 
 
 class VirtualDevice:
-    """The pure steps, state in Flower's context.
+    """The pure steps, state in a record of Flower's.
 
     Args:
         policy: of the federation.
         number: which device.
-        context: Flower's, which lives as long as the node.
+        record: where its state is kept: "round", "last", "budget".
         clock: tells the time.
     """
 
-    def __init__(self, policy: FederationPolicy, number: int, context: Context, clock: Clock | None = None) -> None:
+    def __init__(self, policy: FederationPolicy, number: int, record: ConfigRecord, clock: Clock | None = None) -> None:
         self._policy, self._keys, self._clock = policy, virtual_keys(number), clock or SystemClock()
         self._number, self._randomness = number, SystemRandomness()
-        self._record = context.state.config_records.setdefault(_RECORD, ConfigRecord({"round": b"", "last": 0, "budget": b""}))
+        self._record = record
 
     def handle(self, action: str, body: bytes) -> bytes:
         """Return the answer to one message.
@@ -174,3 +184,17 @@ def virtual_contribution(number: int, plan: RoundPlan) -> Contribution:
     vector = generator.standard_normal(plan.length).astype(np.float32)
     extras = {extra.name: float(generator.uniform(0, extra.most)) for extra in plan.extras}
     return Contribution(vector / np.float32(np.linalg.norm(vector)), extras)
+
+
+def _read_state(path: Path) -> ConfigRecord:
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    return ConfigRecord(
+        {"round": bytes.fromhex(fields["round"]), "last": fields["last"], "budget": bytes.fromhex(fields["budget"])}
+    )
+
+
+def _write_state(path: Path, record: ConfigRecord) -> None:
+    fields = {name: value.hex() if isinstance(value, bytes) else value for name, value in record.items()}
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(fields), encoding="utf-8")
+    draft.replace(path)

@@ -11,20 +11,18 @@ import typer
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch
 from facekeep.protocol.policy import Kind, Level
+from facekeep_server.cli import federated_releases
+from facekeep_server.cli.federated_releases import KeysOption, StateOption
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.state import ENVIRONMENT, FederationState, Settings
+from facekeep_server.federation.state import FederationState, Settings
 
 federate_app = typer.Typer(help="Federated rounds over Flower: keys, devices, plans, runs, releases.", no_args_is_help=True)
-
-StateOption = Annotated[
-    Path, typer.Option("--state", envvar=ENVIRONMENT, help="State directory of the federation, made by `federate init`.")
-]
-KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of the offline keys, where they were moved away.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
+    federated_releases.add_commands(federate_app)
     app.add_typer(federate_app, name="federate")
     app.command("hub")(hub)
 
@@ -213,6 +211,7 @@ def plan(
     from datetime import timedelta
 
     from facekeep.randomness import SystemRandomness
+    from facekeep_server.federation.candidates import newest_release
     from facekeep_server.federation.model import read_model
     from facekeep_server.federation.planning import Request, plan_next, training_settings
 
@@ -220,7 +219,8 @@ def plan(
     if length is None or base is None:
         trained = read_model(found)
         length = length or (trained.table.parameters.length_of(level.value) if kind is Kind.TRAINING else 1)
-        base = base or in_use(found) or trained.sha256
+        newest = newest_release(found)
+        base = base or (trained.sha256 if newest is None else newest[0].digest)
     request = Request(
         kind=kind,
         level=level if kind is Kind.TRAINING else Level.NONE,
@@ -302,11 +302,6 @@ def log(
         standing = submit_trail(found, trail, key, clock)
     text = f"{standing.submitted} entries of the coordinator's trail are proved to be in the log."
     say(text, {"submitted": standing.submitted, "checkpoint": standing.kept}, as_json=as_json)
-
-
-def in_use(state: FederationState) -> str | None:
-    """Return the digest of the newest release, or None before the first."""
-    return None
 
 
 def become(launch: Launch) -> None:

@@ -1,4 +1,4 @@
-"""The ServerApp: takes up every round of the state directory that was planned and is not over, one after the other.
+"""The ServerApp: offers the newest release to whom it is to be offered, then takes up every round that was planned and is not over.
 
 Which federation it drives, the environment of the SuperLink says (FACEKEEP_FEDERATION); a run's configuration, which whoever
 reaches the Control interface can choose, is not looked at. A round that was aborted ends the run as failed: Flower would call it
@@ -7,6 +7,7 @@ completed.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -18,10 +19,14 @@ from flwr.serverapp import Grid, ServerApp
 
 from facekeep.clock import Clock, SystemClock
 from facekeep.errors import FederationError
+from facekeep.protocol import Roster
 from facekeep.randomness import SystemRandomness
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import COORDINATOR
+from facekeep_server.federation.files import read_file
+from facekeep_server.federation.fleet import read_roster
 from facekeep_server.federation.keys import load_signing_key
+from facekeep_server.federation.offers import keep_answer, open_offer
 from facekeep_server.federation.patience import load_patience
 from facekeep_server.federation.rounds import load_round, open_rounds, recorder, round_directory
 from facekeep_server.federation.state import ENVIRONMENT, FederationState
@@ -29,6 +34,7 @@ from facekeep_server.federation.trail import CoordinatorTrail
 from facekeep_server.flower.carrier import Carrier, Patience
 from facekeep_server.flower.conducting import Conductor
 from facekeep_server.flower.meeting import Meeting
+from facekeep_server.flower.offering import offer
 from facekeep_server.rounds import RoundReport
 
 
@@ -61,19 +67,30 @@ def drive(
     pause: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] | None = None,
 ) -> list[RoundReport]:
-    """Drive every open round; return their reports in order.
+    """Offer the newest release to whom it is to be offered, then drive every open round; return the rounds' reports in order.
 
     Raises:
         ServerError: "server.unavailable" if another process drives this federation.
     """
     with state.locked():
         trail = CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), clock)
-        record, reports = recorder(trail), []
+        record, reports, shown = recorder(trail), [], say or _print
         carrier = Carrier(grid, clock, pause, patience)
+        met: dict[bytes, Meeting] = {}
+
+        def meeting_of(roster: Roster) -> Meeting:
+            return met.setdefault(roster.head.root, Meeting(carrier, roster, clock, SystemRandomness()))
+
+        # First: the plan of a round names the release that devices have to have.
+        found = open_offer(state)
+        if found is not None:
+            folder, digest, to = found
+            keep = functools.partial(keep_answer, folder)
+            meeting = meeting_of(read_roster(state).roster)
+            offer(read_file(folder / "bundle"), digest, to, carrier, meeting, clock, patience, say=shown, keep=keep)
         for number in open_rounds(state):
             running = load_round(state, number, record)
-            meeting = Meeting(carrier, running.roster, clock, SystemRandomness())
-            conductor = Conductor(carrier, meeting, clock, patience, say or _print)
+            conductor = Conductor(carrier, meeting_of(running.roster), clock, patience, shown)
             reports.append(conductor.conduct(running, round_directory(state, number)))
         return reports
 

@@ -1,0 +1,67 @@
+"""One synthetic person for one demo device: consent, templates from day pictures, training samples from a poor camera.
+
+Nobody stands behind the pictures (docs/models/people.md); consent is recorded as for somebody, because that is what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekeep import Device, KeyFile, Notice, Purpose
+from facekeep_models.people import Variation, draw_person, synthetic_person
+
+EMBEDDER: Final = "facekeep-embedder/onnx-fp32"
+DETECTOR: Final = "facekeep-detector/onnx-fp32"
+NIGHT: Final = "night"
+_NOTICE: Final = Notice("A demonstration: the person on these pictures does not exist.")
+_PURPOSES: Final = frozenset({Purpose.ENROLMENT, Purpose.VERIFICATION, Purpose.FEDERATED_TRAINING})
+# A camera at dusk: dark, noisy and out of focus, but with a face that a detector finds.
+POOR: Final = Variation(darkness=0.55, noise=10.0, blur_px=1.2)
+# Pictures beyond these numbers are what candidates are judged on.
+_DAY: Final = range(3)
+_SAMPLES_FROM: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a device was given.
+
+    Attributes:
+        subject: its identifier there.
+        enrolled: day pictures in the template.
+        samples: training samples kept.
+    """
+
+    subject: str
+    enrolled: int
+    samples: int
+
+
+def give_person(home: Path, key_file: Path, person: int, *, samples: int = 8) -> Given:
+    """Enrol a synthetic person on a device that has joined its federation, and keep training samples of theirs.
+
+    Raises:
+        FacekeepError: as enrolling and collecting do.
+    """
+    subject = f"person-{person}"
+    with Device.open(home, key=KeyFile(key_file), mode="open", detector=DETECTOR, embedder=EMBEDDER) as device:
+        grant = device.consents.grant(subject, purposes=_PURPOSES, valid_for="P30D", notice=_NOTICE)
+        receipt = device.enrol(subject, day_pictures(person), grant)
+        kept = device.federation.collect(subject, poor_pictures(person, samples), grant, kind=NIGHT, unsafe_without_comparison=True)
+        return Given(subject, sum(frame.admitted for frame in receipt.frames), kept.kept)
+
+
+def day_pictures(person: int) -> Sequence[NDArray[np.uint8]]:
+    """Return what a good camera sees of a person."""
+    return [draw_person(synthetic_person(person), number).pixels for number in _DAY]
+
+
+def poor_pictures(person: int, count: int, first: int = _SAMPLES_FROM) -> Sequence[NDArray[np.uint8]]:
+    """Return what a poor camera sees of a person."""
+    return [draw_person(synthetic_person(person), first + number, POOR).pixels for number in range(count)]

@@ -1,0 +1,116 @@
+"""`facekeep-server federate candidate | release | offer | simulate | demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facekeep.clock import SystemClock
+from facekeep_server.cli.opening import JsonOption, say
+from facekeep_server.federation.state import ENVIRONMENT, FederationState
+
+StateOption = Annotated[
+    Path, typer.Option("--state", envvar=ENVIRONMENT, help="State directory of the federation, made by `federate init`.")
+]
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of the offline keys, where they were moved away.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(candidate)
+    app.command()(release)
+    app.command("offer")(offer_release)
+    app.command()(simulate)
+    app.command()(demo)
+
+
+def candidate(
+    rounds: Annotated[list[int], typer.Argument(help="Completed rounds of training on the model in use.")],
+    state: StateOption,
+    rate: Annotated[float, typer.Option(help="By which the mean update is multiplied.")] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make what the model in use becomes by these rounds. It has to be evaluated before it can be released."""
+    from facekeep_server.federation.candidates import make_candidate
+
+    found = make_candidate(FederationState.open(state), rounds, rate=rate)
+    text = f"Candidate for release {found.version}: {found.folder}\nEvaluate it: facekeep-models judge-candidate {found.folder}"
+    say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
+
+
+def release(
+    state: StateOption,
+    version: Annotated[int | None, typer.Option(help="Which candidate; the newest if left out.")] = None,
+    keys: KeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign an evaluated candidate as the next release, and write the bundle for devices."""
+    from facekeep_server.federation.candidates import read_candidate
+    from facekeep_server.federation.creation import COORDINATOR
+    from facekeep_server.federation.keys import load_signing_key
+    from facekeep_server.federation.releasing import publish
+    from facekeep_server.federation.trail import CoordinatorTrail
+
+    found, clock = FederationState.open(state), SystemClock()
+    with found.locked():
+        trail = CoordinatorTrail(found.root / "trail", load_signing_key(found.key_path(COORDINATOR)), clock)
+        folder = publish(found, read_candidate(found, version), clock.now(), trail.record, keys=keys)
+    say(f"Released: {folder / 'bundle'}", {"bundle": str(folder / "bundle")}, as_json=as_json)
+
+
+def offer_release(
+    state: StateOption,
+    to: Annotated[list[int] | None, typer.Option(help="Roster index of a canary; repeat. Everybody if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the newest release offered to devices by the next `federate run`."""
+    from facekeep_server.federation.fleet import read_roster
+    from facekeep_server.federation.offers import request_offer
+
+    found = FederationState.open(state)
+    asked = to or list(range(len(read_roster(found).roster)))
+    path = request_offer(found, asked)
+    say(f"To be offered to {len(asked)} devices: {path}", {"devices": len(asked), "offer": str(path)}, as_json=as_json)
+
+
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Empty or absent folder to work in.")],
+    devices: Annotated[int, typer.Option(min=3, help="Virtual devices.")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 1,
+    length: Annotated[int, typer.Option(min=1, help="Numbers in an update.")] = 50_000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the simulation engine.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Run rounds with virtual devices under Flower's simulation engine (extra simulation), and say what they took."""
+    from facekeep_server.federation.simulating import simulate as run_simulation
+
+    found = run_simulation(folder, devices=devices, rounds=rounds, length=length, workers=workers, say=_err)
+    lines = [f"{found.devices} devices, {found.length:,} numbers: {found.seconds:.1f} s with the start of the engine"]
+    for report in found.rounds:
+        steps = ", ".join(f"{step['step']} {step['seconds']:.1f} s" for step in report["steps"])
+        moved = sum(step["sent"] + step["received"] for step in report["steps"])
+        lines.append(f"round {report['round']}: {report['survivors']} in the sum, {steps}, {moved / 1e6:.1f} MB")
+    value = {"devices": found.devices, "length": found.length, "seconds": found.seconds, "rounds": list(found.rounds)}
+    say("\n".join(lines), value, as_json=as_json)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Empty or absent folder for everything, and for the page.")],
+    devices: Annotated[int, typer.Option(min=3, max=20, help="Devices, each a real SuperNode with a vault of its own.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
+    level: Annotated[str, typer.Option(help="head, channels or deep.")] = "channels",
+    training_kit: Annotated[Path | None, typer.Option(help="Training kit made before; made anew if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole federation on this machine: real processes, synthetic people, rounds, releases, and a page that shows it."""
+    from facekeep_server.federation.demo import run_demo
+    from facekeep_server.federation.demo_page import describe_rounds
+
+    made = run_demo(folder, devices=devices, rounds=rounds, level=level, training_kit=training_kit, say=_err)
+    say(f"The page: {made.page}", {"page": str(made.page), "rounds": describe_rounds(made)}, as_json=as_json)
+
+
+def _err(line: str) -> None:
+    typer.echo(line, err=True)
