@@ -18,6 +18,7 @@ from tests.bench import (
     admission,
     audit,
     consent,
+    federation,
     models,
     privacy,
     search,
@@ -52,6 +53,8 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "tamper": tamper.tamper,
     "log": server.log,
     "faults": server.faults,
+    "simulation": federation.simulation,
+    "carrier": federation.carrier,
     "privacy": privacy.privacy,
     "training": training.training,
 }

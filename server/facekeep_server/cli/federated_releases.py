@@ -36,7 +36,7 @@ def candidate(
     from facekeep_server.federation.candidates import make_candidate
 
     found = make_candidate(FederationState.open(state), rounds, rate=rate)
-    text = f"Candidate for release {found.version}: {found.folder}\nEvaluate it: facekeep-models judge-candidate {found.folder}"
+    text = f"Candidate for release {found.version}: {found.folder}\nEvaluate it: python -m facekeep_models.federating judge {found.folder}"
     say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
 
 

@@ -3,7 +3,7 @@
     candidates/NNNNN/model         the patched model file
                      parameters    numbers of the level, little-endian float32
                      candidate.json  what it was made of
-                     evaluation.json, vectors.f32   written by `facekeep-models judge-candidate`, which has a model's eyes
+                     evaluation.json, vectors.f32   written by `python -m facekeep_models.federating judge`
 
 The coordinator cannot run a model on pictures: it never touches what stays on a device. Whoever evaluates needs the model packs and
 pictures of their own, and hands back numbers.
@@ -68,7 +68,7 @@ class Candidate:
         """
         path = self.folder / "evaluation.json"
         if not path.is_file():
-            raise ServerError("server.invalid_request", f"Evaluate it first: facekeep-models judge-candidate {self.folder}")
+            raise ServerError("server.invalid_request", f"Evaluate it first: python -m facekeep_models.federating judge {self.folder}")
         found = dict(json.loads(read_file(path)))
         if found.get("model") != hashlib.sha256(self.model).hexdigest():
             raise ServerError("server.invalid_request", "The evaluation is of another candidate than this one.")
