@@ -10,7 +10,7 @@ from typing import Final
 
 from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.errors import FederationError
-from facekeep.privacy.accounting import PrivacyCharge, spelled
+from facekeep.privacy.accounting import PrivacyCharge
 from facekeep.protocol import Account, FederationPolicy
 
 LEDGER_VERSION: Final = 1
@@ -51,7 +51,7 @@ class Ledger:
         if not spent <= policy.epsilon:
             raise FederationError(
                 "federation.budget_spent",
-                f"This round would bring epsilon to {spelled(spent)} at delta {policy.delta:g}; allowed are {policy.epsilon:g}.",
+                f"This round would bring epsilon to {spent:.3f} at delta {policy.delta:g}; allowed are {policy.epsilon:g}.",
             )
         return Ledger(charges, self.without_noise), spent
 
@@ -72,7 +72,7 @@ class Ledger:
         try:
             value = parse_canonical(data)
             ledger = cls(tuple(PrivacyCharge.parse(item) for item in value["charges"]), value["without_noise"])
-            if ledger.to_bytes() != data:
+            if type(ledger.without_noise) is not int or ledger.without_noise < 0 or ledger.to_bytes() != data:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise FederationError("federation.malformed", "The ledger of spent privacy is not of its form.") from None
