@@ -85,6 +85,7 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "release.adopted": frozenset({"federation", "release", "version", "parent", "level", "contract", "migrated", "waiting"}),
     "release.refused": frozenset({"federation", "release", "version"}),
     "release.rolled_back": frozenset({"federation", "release", "version", "to"}),
+    "group.declared": frozenset({"held"}),
     "template.migrated": frozenset({"references", "contract", "parent", "reference"}),
     # Federated: in the coordinator's trail.
     "round.planned": frozenset({"federation", "round", "kind", "plan", "level", "cohort", "minimum", "epsilon", "delta"}),

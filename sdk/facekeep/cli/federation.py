@@ -104,6 +104,22 @@ def collect(
     say(text, {"kept": receipt.kept, "dropped": receipt.dropped, "frames": frames}, as_json=as_json)
 
 
+@app.command("declare")
+def declare_group(
+    context: typer.Context,
+    subject: SubjectArgument,
+    group: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens, as the subject said it.")] = "",
+    forget: Annotated[bool, typer.Option("--forget", help="Destroy what the subject declared before.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep, sealed, the group a subject declares for reports of error rates by groups; it leaves only inside noised sums."""
+    if forget == bool(group):
+        raise FederationError("federation.malformed", "Name a group, or --forget.")
+    with options_of(context).open_device() as device:
+        device.federation.declare(subject, None if forget else group)
+    say("Forgotten." if forget else f"Kept for {subject}.", {"subject": subject, "held": not forget}, as_json=as_json)
+
+
 @app.command()
 def adopt(
     context: typer.Context,

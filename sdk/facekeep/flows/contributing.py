@@ -76,6 +76,11 @@ class StatedContribution:
 def contributing_kinds() -> Mapping[Kind, Contributing]:
     """Return the adapter of each kind of round that this device can answer."""
     # Imported here: a device that only verifies loads nothing of it.
+    from facekeep.flows.statistics_rounds import CalibrationContribution, DemographicContribution
     from facekeep.flows.training_rounds import TrainingContribution
 
-    return {Kind.TRAINING: TrainingContribution()}
+    return {
+        Kind.TRAINING: TrainingContribution(),
+        Kind.CALIBRATION: CalibrationContribution(),
+        Kind.DEMOGRAPHIC: DemographicContribution(),
+    }

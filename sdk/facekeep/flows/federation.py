@@ -170,6 +170,20 @@ class Federation:
         sources: Iterable[Source] = [frames] if is_single(frames) else frames  # type: ignore[list-item, assignment]
         return collect(self._context, subject, sources, grant, kind=kind, unsafe_without_comparison=unsafe_without_comparison)
 
+    def declare(self, subject: str, group: str | None) -> None:
+        """Keep the group that `subject` declares for reports by groups, sealed, or forget it with None.
+
+        Raises:
+            FederationError: "federation.malformed" for a name that no group has.
+            ConsentError: without consent for calibration statistics. VaultError: with a stable code.
+        """
+        from facekeep.flows.declare import declare, forget_declared
+
+        if group is None:
+            forget_declared(self._context, subject)
+        else:
+            declare(self._context, subject, group)
+
     def handle(self, action: str, body: bytes) -> bytes:
         """Return the answer to one message: the one entry for everything that a server sends.
 

@@ -79,7 +79,7 @@ class TrainingContribution:
             raise _refused("it trains another model than the one in use here; adopt the release it is based on first")
         if plan.length != model.table.parameters.length_of(plan.level.value):
             raise _refused("its updates have another length than this model has at its level")
-        kit = _read_kit(context, policy)
+        kit = read_kit(context, policy)
         if kit.rest_sha256 != model.table.rest_sha256 or kit.parameters != model.table.parameters:
             raise _refused("the training kit of this device is of another model")
         if not kit.graph and plan.level is not Level.HEAD:
@@ -150,7 +150,12 @@ def _open_graph(ready: _Bench) -> Any:
     return open_session("onnx", {GRAPH_FILE: ready.kit.graph}, threads=ready.threads, providers=ready.providers)
 
 
-def _read_kit(context: FlowContext, policy: FederationPolicy) -> TrainingKit:
+def read_kit(context: FlowContext, policy: FederationPolicy) -> TrainingKit:
+    """Return the training kit of this device.
+
+    Raises:
+        FederationError: "federation.plan_refused" if there is none. ReleaseError: if it is not the one that the policy states.
+    """
     if policy.training_kit is None:
         raise _refused("the policy of this device names no training kit")
     folder = context.vault.home / KIT_DIRECTORY

@@ -95,6 +95,7 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
         )
     context.gallery.wipe()
     dropped: list[tuple[SubjectHandle, int]] = []
+    undeclared: list[SubjectHandle] = []
 
     def record(transaction: VaultTransaction) -> None:
         handle = transaction.find_subject(require_subject_id(subject))
@@ -105,6 +106,12 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
         if Purpose.FEDERATED_TRAINING in wanted:
             # In the same transaction: no instant at which samples are held that nobody consents to.
             dropped.append((handle, transaction.drop_samples(handle)))
+        if Purpose.CALIBRATION_STATISTICS in wanted and transaction.declare(handle, None):
+            undeclared.append(handle)
 
-    context.vault.shred(record, lambda epoch: erased_events(dropped, epoch, "withdrawn"))
+    def events(epoch: int) -> list[AuditEvent]:
+        forgotten = [AuditEvent("group.declared", subject=handle.commitment, details={"held": False}) for handle in undeclared]
+        return [*erased_events(dropped, epoch, "withdrawn"), *forgotten]
+
+    context.vault.shred(record, events)
     context.gallery.wipe()

@@ -32,7 +32,7 @@ class ErasureMark:
     """What a destroyed ciphertext can be recognised by, wherever a copy of it lies.
 
     Attributes:
-        what: "wrapped-key", "profile", "template", "features" or "sample".
+        what: "wrapped-key", "profile", "template", "features", "sample" or "declared".
         prefix: its first 20 bytes: header and nonce.
         sha256: hexadecimal SHA-256 of the whole.
         size: bytes of the whole.

@@ -11,8 +11,8 @@ from facekeep.consent import SignedConsent
 from facekeep.merkle import Frontier, leaf_hash
 from facekeep.retention import ErasureMark, Inclusion
 from facekeep.sealing import DataKey, DataKeyContext, ProfileContext, seal, unseal
+from facekeep.vault.declared import DeclaredValues
 from facekeep.vault.head import fold_trail, read_trail_base, trail_base_setting
-from facekeep.vault.rows import FeatureAndSampleRows
 from facekeep.vault.store import blob, damaged
 from facekeep.vault.subjects import COLUMNS, OpenedSubject, SubjectHandle, require_wrap_key, rewrap
 from facekeep.vault.tables import SlotTable, record_leaf
@@ -57,7 +57,7 @@ class ErasedCounts:
     inclusion: Inclusion | None = field(default=None, compare=False, repr=False)
 
 
-class Shredding(FeatureAndSampleRows):
+class Shredding(DeclaredValues):
     """Destroying, and what has to be known to decide on it."""
 
     def stored_templates(self) -> tuple[StoredTemplate, ...]:
@@ -125,6 +125,7 @@ class Shredding(FeatureAndSampleRows):
         """Delete a subject, its templates and samples, and return how many templates. `SQLiteVault.shred` is the way in."""
         self._require_durable()
         opened = self._subject(handle)
+        self.declare(handle, None)
         slots = self._tables.templates_of.get(handle.slot, [])
         samples = self._tables.samples_of.get(handle.slot, [])
         wrapped, profile = self._store.row("SELECT wrapped_key, profile FROM subjects WHERE slot = ?", handle.slot)
