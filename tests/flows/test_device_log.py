@@ -170,6 +170,8 @@ def test_a_device_follows_what_the_server_has_had_witnessed(device: Device, tmp_
 
     def sleep(seconds: float) -> None:
         waits.append(seconds)
+        # A witness that did not answer in time is due again later, and this clock stands still.
+        clock.advance(timedelta(seconds=1))
         time.sleep(0.2)
 
     patient = Patience(attempts=50, sleep=sleep)
