@@ -154,6 +154,19 @@ def test_swapped_entries_of_the_roster_are_refused() -> None:
     scene.finish()
 
 
+def test_a_cohort_that_the_seed_does_not_draw_is_refused() -> None:
+    """A server that invites whom it likes invites those that side with it, and one device that does not."""
+    fleet = fleet_of(40)
+    scene = Scene(Phase.PREPARE, fleet=fleet, cohort=12, dropout=0.2)
+    assert (scene.plan.drawn, scene.plan.cohort_size) == (12, 12)
+    # Another seed draws others; the cohort stays.
+    assert scene.ask_plan(fleet.sign(replace(scene.plan, seed="12" * 32))) == "federation.plan_refused"
+    # Everybody is drawn and 12 of 40 are chosen: then all two who may collude are among the 12, and three shares are too few.
+    chosen = fleet.sign(replace(scene.plan, drawn=40, threshold=2))
+    assert scene.ask_plan(chosen) == "federation.plan_refused"
+    scene.finish()
+
+
 def test_a_replayed_plan_is_refused_for_ever() -> None:
     fleet = fleet_of(12)
     first = Scene(Phase.PREPARE, fleet=fleet)

@@ -45,6 +45,7 @@ from facekeep.protocol import (
     TrainRequest,
     UnmaskRequest,
     charge_of,
+    colluding_in,
     contributors,
     least_quorum,
     most_colluding,
@@ -269,9 +270,11 @@ def test_the_example_is_accepted_and_bounds_grow_with_the_colluders() -> None:
     assert code_of(lambda: require_acceptable(example.POLICY, example.PLAN, example.NOW, 7)) == "federation.replayed_plan"
     greedy = replace(example.POLICY, kinds=frozenset({Kind.CALIBRATION}))
     assert code_of(lambda: require_acceptable(greedy, example.PLAN, example.NOW, 0)) == "federation.plan_refused"
-    assert [most_colluding(1000, 1000, percent) for percent in (0, 5, 10, 30)] == [0, 50, 100, 300]
-    assert 26 < most_colluding(10_000, 512, 5) <= 512
-    assert [least_quorum(10, 10, percent) for percent in (0, 10, 30)] == [6, 6, 7]
+    assert [most_colluding(1000, colluding, 1000) for colluding in (0, 50, 300)] == [0, 50, 300]
+    assert 26 < most_colluding(10_000, 500, 512) <= 500
+    assert [least_quorum(10, colluding, 10) for colluding in (0, 1, 3)] == [6, 6, 7]
+    # Of 50 drawn five in a hundred collude, and all of them may be among the four invited.
+    assert colluding_in(replace(example.PLAN, roster_size=200, drawn=50), 5) == 2
     assert contributors(example.PLAN, 0) == 3
     charge = charge_of(example.PLAN, 0)
     assert charge is not None
@@ -281,10 +284,8 @@ def test_the_example_is_accepted_and_bounds_grow_with_the_colluders() -> None:
 @QUICK
 @given(cohort=st.integers(3, 4000), percent=st.integers(0, 30))
 def test_two_quorums_always_share_an_honest_member(cohort: int, percent: int) -> None:
-    committee = min(cohort, 512)
-    quorum = least_quorum(cohort, committee, percent)
-    assert 2 * quorum - committee > most_colluding(cohort, committee, percent) - 1
-    assert 2 * quorum > committee + most_colluding(cohort, committee, percent)
+    committee, colluding = min(cohort, 512), cohort * percent // 100
+    assert 2 * least_quorum(cohort, colluding, committee) > committee + most_colluding(cohort, colluding, committee)
 
 
 # Roster
@@ -360,6 +361,7 @@ def plan_for(size: int, neighbours: int, threshold: int, minimum: int, groups: i
     return replace(
         example.PLAN,
         roster_size=size,
+        drawn=size,
         cohort_size=size,
         neighbours=neighbours,
         threshold=threshold,

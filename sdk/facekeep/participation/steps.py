@@ -37,6 +37,7 @@ from facekeep.protocol import (
     SignedPlan,
     TrainRequest,
     UnmaskRequest,
+    drawn_devices,
     pack_bits,
     require_acceptable,
     require_advert,
@@ -103,6 +104,9 @@ def prepare(
     if (head.size, head.root.hex()) != (plan.roster_size, plan.roster_root):
         raise FederationError("federation.not_a_member", "The roster shown is not the one of the plan.")
     cohort = _open_cohort(request.cohort, signed)
+    # Chosen, not drawn: a cohort of devices that side with the server, and one that does not.
+    if not drawn_devices(plan.seed, plan.roster_size, plan.drawn).issuperset(cohort.indices):
+        raise FederationError("federation.plan_refused", "The cohort holds devices that the plan's seed does not draw.")
     entries = request.excerpt.require_in(head)
     own = keys.entry
     place = next((cohort.place_of[index] for index, entry in entries.items() if entry == own and index in cohort.place_of), None)

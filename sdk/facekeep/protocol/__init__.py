@@ -1,6 +1,7 @@
 """What travels in a federation: the operator's policy, roster, plan, and the messages of a round. Pure; nothing biometric."""
 
 from facekeep.protocol.acceptance import (
+    colluding_in,
     contributors,
     least_quorum,
     most_colluding,
@@ -18,7 +19,7 @@ from facekeep.protocol.answers import (
     require_advert,
     seed_commitment,
 )
-from facekeep.protocol.cohort import Cohort, pack_bits, unpack_bits
+from facekeep.protocol.cohort import Cohort, drawing_order, drawn_devices, pack_bits, unpack_bits
 from facekeep.protocol.cost import Account, charge_of
 from facekeep.protocol.plan import EXTRA_SHARE, Extra, RoundPlan, SignedPlan
 from facekeep.protocol.policy import FederationPolicy, Kind, Level
@@ -65,7 +66,10 @@ __all__ = [
     "TrainRequest",
     "UnmaskRequest",
     "charge_of",
+    "colluding_in",
     "contributors",
+    "drawing_order",
+    "drawn_devices",
     "least_quorum",
     "most_colluding",
     "pack_bits",

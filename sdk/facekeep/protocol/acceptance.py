@@ -18,32 +18,43 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 RISK_BITS: Final = 30
 
 
-def most_colluding(population: int, drawn: int, percent: int) -> int:
-    """Return how many of `drawn` devices may side with the server, but for a chance of 2**-RISK_BITS.
+def colluding_in(plan: RoundPlan, percent: int) -> int:
+    """Return how many of the cohort may side with the server: the policy's share of the devices drawn, all of them invited.
+
+    Not of the cohort: a server that invites few of those drawn invites the ones that side with it.
+    """
+    return min(plan.cohort_size, plan.drawn * percent // 100)
+
+
+def most_colluding(population: int, colluding: int, taken: int) -> int:
+    """Return how many of `taken` devices, taken at random from a population, may collude, but for a chance of 2**-RISK_BITS.
 
     Args:
-        population: devices that are drawn from.
-        drawn: how many the plan draws at random.
-        percent: share of colluders among all of them.
+        population: devices that are taken from.
+        colluding: how many of them collude.
+        taken: how many the plan takes.
 
     Hoeffding (1963), theorem 2 with section 6: a sample without replacement is at least as close to its mean.
     """
-    there = population * percent // 100
-    if drawn >= population:
-        return there
-    spread = math.sqrt(drawn * RISK_BITS * math.log(2) / 2)
-    return min(there, drawn, math.ceil(drawn * percent / 100 + spread))
+    if taken >= population:
+        return colluding
+    spread = math.sqrt(taken * RISK_BITS * math.log(2) / 2)
+    return min(colluding, taken, math.ceil(taken * colluding / population + spread))
 
 
-def least_quorum(cohort: int, committee: int, percent: int) -> int:
+def least_quorum(cohort: int, colluding: int, committee: int) -> int:
     """Return the fewest signatures of which two different sets share an honest member: no two lists of survivors reach it."""
-    return (committee + most_colluding(cohort, committee, percent)) // 2 + 1
+    return (committee + most_colluding(cohort, colluding, committee)) // 2 + 1
 
 
 def contributors(plan: RoundPlan, percent: int) -> int:
     """Return how many honest devices add noise to the smallest sum that may be opened."""
-    drawn = plan.largest_group if plan.groups > 1 else plan.cohort_size
-    return max(1, plan.minimum - most_colluding(plan.cohort_size, drawn, percent))
+    return max(1, plan.minimum - _colluding_in_a_group(plan, percent))
+
+
+def _colluding_in_a_group(plan: RoundPlan, percent: int) -> int:
+    taken = plan.largest_group if plan.groups > 1 else plan.cohort_size
+    return most_colluding(plan.cohort_size, colluding_in(plan, percent), taken)
 
 
 def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime, last_round: int) -> None:
@@ -76,7 +87,7 @@ def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime,
         raise refused(f"it asks for {plan.length} parameters; the policy allows {policy.most_parameters}")
     percent = policy.colluding_percent
     _require_private(plan, percent)
-    if plan.quorum < (least := least_quorum(plan.cohort_size, plan.committee, percent)):
+    if plan.quorum < (least := least_quorum(plan.cohort_size, colluding_in(plan, percent), plan.committee)):
         raise refused(f"a quorum of {plan.quorum} of {plan.committee}; with {percent} % colluding it takes at least {least}")
     if plan.noise_variance == 0 and not policy.unsafe_without_noise:
         raise refused("it adds no noise")
@@ -84,7 +95,7 @@ def require_acceptable(policy: FederationPolicy, plan: RoundPlan, now: datetime,
 
 def _require_private(plan: RoundPlan, percent: int) -> None:
     size, minimum = plan.largest_group, plan.minimum
-    colluding = most_colluding(plan.cohort_size, size, percent)
+    colluding = _colluding_in_a_group(plan, percent)
     # Colluders take their own updates off the sum: what is left has to be more than one.
     if minimum - colluding < 2:
         raise FederationError(

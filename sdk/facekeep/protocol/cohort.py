@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.errors import FederationError
+from facekeep.privacy.stream import Stream, bind
 from facekeep.protocol.codec import malformed
 from facekeep.protocol.plan import MOST_COHORT
 
+_DRAWN = bind(b"facekeep cohort v1")
 MOST_COHORT_BYTES = 5 * MOST_COHORT
 MOST_BITMAP_BYTES = MOST_COHORT // 8
 
@@ -89,6 +91,21 @@ class Cohort:
         if len(indices) > MOST_COHORT or before >= 1 << 32:
             raise malformed("The list of the cohort is too long")
         return cls(tuple(indices))
+
+
+@lru_cache(maxsize=2)
+def drawn_devices(seed: str, roster_size: int, drawn: int) -> frozenset[int]:
+    """Return the roster indices that a plan's seed draws: among whom a server may choose whom it invites.
+
+    Without it a server would invite the devices that side with it, and one that does not.
+    """
+    return frozenset(range(roster_size) if drawn >= roster_size else drawing_order(seed, roster_size)[:drawn])
+
+
+def drawing_order(seed: str, roster_size: int) -> list[int]:
+    """Return all roster indices in the order in which a plan's seed draws them."""
+    found: list[int] = Stream(bytes.fromhex(seed), _DRAWN).permutation(roster_size).tolist()
+    return found
 
 
 def pack_bits(bits: Sequence[bool] | NDArray[np.bool_]) -> bytes:

@@ -66,6 +66,7 @@ class RoundPlan:
         level: what training moves.
         roster_size: entries of the roster it was planned over.
         roster_root: its root, hexadecimal.
+        drawn: how many devices of the roster `seed` draws; only those may be invited. Everybody if left out (0).
         cohort_size: number of devices invited.
         cohort_digest: SHA-256 of `Cohort.to_bytes`, hexadecimal.
         groups: into how many separately summed groups the cohort falls.
@@ -98,6 +99,7 @@ class RoundPlan:
     level: Level
     roster_size: int
     roster_root: str
+    drawn: int = 0
     cohort_size: int
     cohort_digest: str
     groups: int = 1
@@ -130,7 +132,9 @@ class RoundPlan:
             require_digest(digest)
         require_whole("round", self.round, 1, 1 << 40)
         require_whole("roster_size", self.roster_size, 1, 1 << 24)
-        require_whole("cohort_size", self.cohort_size, 3, min(self.roster_size, MOST_COHORT))
+        object.__setattr__(self, "drawn", self.drawn or self.roster_size)
+        require_whole("drawn", self.drawn, 3, self.roster_size)
+        require_whole("cohort_size", self.cohort_size, 3, min(self.drawn, MOST_COHORT))
         require_whole("groups", self.groups, 1, self.cohort_size // 3)
         smallest = self.cohort_size // self.groups
         require_whole("neighbours", self.neighbours, 2, min(MOST_NEIGHBOURS, self.largest_group - 1))
@@ -257,6 +261,7 @@ _PLAIN: Final = (
     "round",
     "roster_size",
     "roster_root",
+    "drawn",
     "cohort_size",
     "cohort_digest",
     "groups",

@@ -13,13 +13,11 @@ from facekeep.privacy.bounds import MOST_NEIGHBOURS, collusion_bound, recommende
 from facekeep.privacy.graph import degree
 from facekeep.privacy.noise import LARGEST_VARIANCE
 from facekeep.privacy.ring import Scale
-from facekeep.privacy.stream import Stream, bind
-from facekeep.protocol import Account, Cohort, Extra, Kind, Level, Roster, RoundPlan, least_quorum, most_colluding
+from facekeep.protocol import Account, Cohort, Extra, Kind, Level, Roster, RoundPlan, drawing_order, least_quorum, most_colluding
 from facekeep.protocol.acceptance import RISK_BITS
 from facekeep.protocol.plan import MOST_COMMITTEE
 from facekeep.randomness import Randomness
 
-_COHORT = bind(b"facekeep cohort v1")
 # A step finer than this gains nothing over float32.
 _FINEST = 24
 
@@ -88,12 +86,13 @@ def plan_round(
     """
     able = sorted(set(range(len(roster)) if candidates is None else candidates))
     size = min(wish.cohort, len(able))
+    seed = randomness.token(32)
     if size < 3 * wish.groups:
         raise FederationError("federation.cohort_too_small", f"{len(able)} devices can be invited; a group takes three at least.")
-    seed = randomness.token(32)
-    cohort = Cohort.of(able[place] for place in Stream(seed, _COHORT).permutation(len(able))[:size].tolist())
+    cohort, drawn = _draw(able, size, seed, len(roster))
     group, smallest = -(-size // wish.groups), size // wish.groups
-    colluding = most_colluding(size, group, wish.colluding_percent)
+    inside = min(size, drawn * wish.colluding_percent // 100)
+    colluding = most_colluding(size, inside, group if wish.groups > 1 else size)
     neighbours, threshold, minimum = _graph(group, smallest, colluding, wish.dropout)
     honest = max(1, minimum - colluding)
     scale, variance = _scale(wish, group, honest)
@@ -104,13 +103,14 @@ def plan_round(
         level=wish.level,
         roster_size=len(roster),
         roster_root=roster.head.root.hex(),
+        drawn=drawn,
         cohort_size=size,
         cohort_digest=cohort.digest,
         groups=wish.groups,
         neighbours=neighbours,
         threshold=threshold,
         committee=(committee := min(size, MOST_COMMITTEE)),
-        quorum=least_quorum(size, committee, wish.colluding_percent),
+        quorum=least_quorum(size, inside, committee),
         minimum=minimum,
         length=wish.length,
         extras=wish.extras,
@@ -130,6 +130,21 @@ def plan_round(
         return plan, cohort
     charge = PrivacyCharge(number, variance, honest, scale.squared_sensitivity, plan.size)
     return replace(plan, noise_multiplier=charge.noise_multiplier, epsilon=account([charge], wish.delta)), cohort
+
+
+def _draw(able: Sequence[int], size: int, seed: bytes, roster: int) -> tuple[Cohort, int]:
+    """Return the first `size` devices that may be invited, in the order that the seed draws in, and how many it drew for them."""
+    if size >= roster:
+        return Cohort.of(able), roster
+    chosen: list[int] = []
+    allowed, drawn = frozenset(able), 0
+    for index in drawing_order(seed.hex(), roster):
+        drawn += 1
+        if index in allowed:
+            chosen.append(index)
+            if len(chosen) == size:
+                break
+    return Cohort.of(chosen), drawn
 
 
 def _graph(group: int, smallest: int, colluding: int, dropout: float) -> tuple[int, int, int]:
