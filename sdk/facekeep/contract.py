@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from facekeep.canonical import to_canonical
 
@@ -99,12 +99,25 @@ class ModelIdentity:
         }
 
 
-def contract_id(detector: ModelIdentity, embedder: ModelIdentity) -> str:
-    """Return the contract id: 64 hexadecimal digits, SHA-256 over the canonical description."""
-    description = {
+def describe_contract(detector: ModelIdentity, embedder: ModelIdentity) -> dict[str, object]:
+    """Return everything that decides whether two embeddings may be compared, as canonical-JSON values."""
+    return {
         "v": 1,
         "detector": detector.describe(),
         "alignment": ALIGNMENT_ID,
         "embedder": embedder.describe(),
     }
-    return hashlib.sha256(to_canonical(description)).hexdigest()
+
+
+def contract_id(detector: ModelIdentity, embedder: ModelIdentity) -> str:
+    """Return the contract id: 64 hexadecimal digits, SHA-256 over the canonical description."""
+    return hashlib.sha256(to_canonical(describe_contract(detector, embedder))).hexdigest()
+
+
+def contract_id_with(description: Mapping[str, Any], model_sha256: str) -> str:
+    """Return the contract id of what `describe_contract` describes, with another model file in the embedder's place.
+
+    For whoever makes releases without having the packs.
+    """
+    embedder = dict(description["embedder"]) | {"files": [model_sha256]}
+    return hashlib.sha256(to_canonical({**description, "embedder": embedder})).hexdigest()

@@ -11,7 +11,7 @@ from facekeep.assembly.choosing import choose_models
 from facekeep.assembly.loading import Inference, LoadedModels, Loader, ReleasedModel, find_trainable, identity_of, load_models
 from facekeep.audit import AuditEvent
 from facekeep.biometric import OperatingPoint
-from facekeep.contract import contract_id
+from facekeep.contract import contract_id, describe_contract
 from facekeep.errors import ModelError, ReleaseError
 from facekeep.flows.context import Settings
 from facekeep.flows.workshop import STATE_SETTING, TrainableModel
@@ -105,6 +105,12 @@ class ModelWorkshop:
     def contract_of(self, model_sha256: str) -> str:
         """Return the contract of embeddings made with a model file in the place of the one that shipped."""
         return self._contract(self._require_choice(), model_sha256)
+
+    def describe_contract(self) -> dict[str, object]:
+        """Return what the contract of the packs in use hashes, for whoever makes releases and has no packs."""
+        choice, loader = self._require_choice(), Loader(self._packs, self._policy, self._inference)
+        detector = identity_of(*loader.find(choice.detector or "", "detection"))
+        return describe_contract(detector, identity_of(*loader.find(choice.embedder or "", "embedding")))
 
     def build(self, content: bytes, release: ModelRelease) -> LoadedModels:
         """Return the models of a release that is not in use."""

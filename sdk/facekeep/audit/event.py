@@ -95,6 +95,7 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "release.published": frozenset(
         {"federation", "release", "version", "parent", "level", "contract", "rounds", "epsilon", "delta", "signatures"}
     ),
+    "release.offered": frozenset({"federation", "release", "version", "canaries", "adopted"}),
     "release.withheld": frozenset({"federation", "release", "version", "parent", "reason"}),
 }
 

@@ -207,6 +207,16 @@ class Federation:
 
         return handle(self._context, policy, action, body)
 
+    def describe_contract(self) -> bytes:
+        """Return, as canonical JSON, what the contract of this device's packs hashes: whoever makes releases for them needs it.
+
+        Raises:
+            ReleaseError: "release.wrong_model" for a device whose models were brought by the caller. ModelError: as loading does.
+        """
+        from facekeep.flows.workshop import require_workshop
+
+        return to_canonical(require_workshop(self._context.workshop).describe_contract())
+
     def adopt(self, bundle: ReleaseBundle | bytes) -> AdoptionReceipt:
         """Verify, stage, self-test and activate a release, and move the templates that can follow it: all of it or nothing.
 

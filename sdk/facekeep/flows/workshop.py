@@ -64,6 +64,10 @@ class Workshop(Protocol):
         """Return the contract of embeddings made with a model file in the place of the one that shipped."""
         ...
 
+    def describe_contract(self) -> dict[str, object]:
+        """Return what the contract of the packs in use hashes (`facekeep.contract.describe_contract`)."""
+        ...
+
     def build(self, content: bytes, release: ModelRelease) -> Models:
         """Return the models of a release that is not in use, opened from these bytes.
 

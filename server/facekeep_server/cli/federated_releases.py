@@ -1,4 +1,4 @@
-"""`facekeep-server federate candidate | release | offer | simulate | demo`."""
+"""`facekeep-server federate candidate | offer | simulate | demo`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from facekeep.clock import SystemClock
 from facekeep_server.cli.opening import JsonOption, say
+from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import ENVIRONMENT, FederationState
+from facekeep_server.releases import recommended
 
 StateOption = Annotated[
     Path, typer.Option("--state", envvar=ENVIRONMENT, help="State directory of the federation, made by `federate init`.")
@@ -20,7 +21,6 @@ KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of th
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(candidate)
-    app.command()(release)
     app.command("offer")(offer_release)
     app.command()(simulate)
     app.command()(demo)
@@ -29,35 +29,25 @@ def add_commands(app: typer.Typer) -> None:
 def candidate(
     rounds: Annotated[list[int], typer.Argument(help="Completed rounds of training on the model in use.")],
     state: StateOption,
-    rate: Annotated[float, typer.Option(help="By which the mean update is multiplied.")] = 1.0,
+    optimiser: Annotated[str, typer.Option(help="average, momentum or adam.")] = recommended.OPTIMISER.kind,
+    rate: Annotated[float | None, typer.Option(help="By which a step is multiplied; 1 for average and momentum.")] = None,
+    momentum: Annotated[float, typer.Option(help="Share of earlier updates that stays.")] = recommended.OPTIMISER.momentum,
+    memory: Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")] = recommended.OPTIMISER.memory,
+    falls_over: Annotated[int, typer.Option(min=0, help="Steps over which the rate falls to nothing; 0 for never.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make what the model in use becomes by these rounds. It has to be evaluated before it can be released."""
-    from facekeep_server.federation.candidates import make_candidate
+    from facekeep_server.releases.making import make_steered
+    from facekeep_server.releases.optimising import KINDS, ServerOptimiser
 
-    found = make_candidate(FederationState.open(state), rounds, rate=rate)
-    text = f"Candidate for release {found.version}: {found.folder}\nEvaluate it: python -m facekeep_models.federating judge {found.folder}"
+    kind = next((item for item in KINDS if item == optimiser), None)
+    if kind is None:
+        raise ServerError("server.invalid_request", f"The optimiser is one of {', '.join(KINDS)}.")
+    usual = recommended.OPTIMISER.rate if kind == "adam" else 1.0
+    steering = ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over)
+    found = make_steered(FederationState.open(state), rounds, steering)
+    text = f"Candidate for release {found.version}: {found.folder}\nThen: facekeep-server federate release make"
     say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
-
-
-def release(
-    state: StateOption,
-    version: Annotated[int | None, typer.Option(help="Which candidate; the newest if left out.")] = None,
-    keys: KeysOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Sign an evaluated candidate as the next release, and write the bundle for devices."""
-    from facekeep_server.federation.candidates import read_candidate
-    from facekeep_server.federation.creation import COORDINATOR
-    from facekeep_server.federation.keys import load_signing_key
-    from facekeep_server.federation.releasing import publish
-    from facekeep_server.federation.trail import CoordinatorTrail
-
-    found, clock = FederationState.open(state), SystemClock()
-    with found.locked():
-        trail = CoordinatorTrail(found.root / "trail", load_signing_key(found.key_path(COORDINATOR)), clock)
-        folder = publish(found, read_candidate(found, version), clock.now(), trail.record, keys=keys)
-    say(f"Released: {folder / 'bundle'}", {"bundle": str(folder / "bundle")}, as_json=as_json)
 
 
 def offer_release(

@@ -11,7 +11,7 @@ import typer
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch
 from facekeep.protocol.policy import Kind, Level
-from facekeep_server.cli import federated_releases
+from facekeep_server.cli import federated_releases, federated_statistics, releasing
 from facekeep_server.cli.federated_releases import KeysOption, StateOption
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
@@ -23,6 +23,8 @@ federate_app = typer.Typer(help="Federated rounds over Flower: keys, devices, pl
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module."""
     federated_releases.add_commands(federate_app)
+    releasing.add_commands(federate_app)
+    federated_statistics.add_commands(federate_app)
     app.add_typer(federate_app, name="federate")
     app.command("hub")(hub)
 

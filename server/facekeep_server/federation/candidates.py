@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facekeep.protocol import Kind, Level, RoundPlan
 from facekeep.protocol.release import ModelRelease
@@ -30,6 +31,7 @@ from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
 
 _VERSION: Final = 1
+Steer = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class Candidate:
         """
         path = self.folder / "evaluation.json"
         if not path.is_file():
-            raise ServerError("server.invalid_request", f"Evaluate it first: python -m facekeep_models.federating judge {self.folder}")
+            raise ServerError(
+                "server.invalid_request", f"Evaluate it first: python -m facekeep_models.federating judge {self.folder}"
+            )
         found = dict(json.loads(read_file(path)))
         if found.get("model") != hashlib.sha256(self.model).hexdigest():
             raise ServerError("server.invalid_request", "The evaluation is of another candidate than this one.")
@@ -86,13 +90,14 @@ def newest_release(state: FederationState) -> tuple[ModelRelease, Path] | None:
     return ModelRelease.parse(text), path
 
 
-def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float = 1.0) -> Candidate:
+def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float = 1.0, steer: Steer | None = None) -> Candidate:
     """Apply the mean updates of completed rounds of one level to the model in use.
 
     Args:
         state: of the federation.
         rounds: their numbers.
         rate: by which the mean of their updates is multiplied.
+        steer: makes the change of the mean update, (P,) float64, in place of `rate`.
 
     Raises:
         ServerError: "server.invalid_request" for a round that is not a completed one of training on the model in use.
@@ -118,17 +123,32 @@ def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float
     part = base.table.parameters.range_of(level.value)
     total = sum(weight for _, weight in updates)
     mean = sum((update * weight for update, weight in updates), np.zeros(part.stop - part.start)) / total
-    numbers = (read_parameters(content, base.table)[part].astype(np.float64) + rate * mean).astype("<f4").tobytes()
-    version = 1 if newest is None else newest[0].version + 1
+    change = rate * mean if steer is None else steer(mean)
+    numbers = (read_parameters(content, base.table)[part].astype(np.float64) + change).astype("<f4").tobytes()
+    made = patched(content, base.table, level.value, numbers, sha256=None)
+    rounds = tuple(plan.round for plan in plans)
+    return write_candidate(state, None if newest is None else newest[0].digest, level, rounds, numbers, made)
+
+
+def write_candidate(
+    state: FederationState, parent: str | None, level: Level, rounds: tuple[int, ...], numbers: bytes, content: bytes
+) -> Candidate:
+    """Keep a candidate for the next version, in the place of one that never became a release."""
+    version = 1 + max(_numbers(state.root / "releases"), default=0)
     folder = state.folder("candidates") / f"{version:05d}"
     make_directory(folder)
-    (folder / "evaluation.json").unlink(missing_ok=True)
+    for name in ("evaluation.json", "vectors.f32", "optimiser", "release"):
+        (folder / name).unlink(missing_ok=True)
     replace_file(folder / "parameters", numbers)
-    replace_file(folder / "model", patched(content, base.table, level.value, numbers, sha256=None))
-    found = Candidate(folder, version, None if newest is None else newest[0].digest, level, tuple(plan.round for plan in plans))
-    value = {"v": _VERSION, "version": version, "parent": found.parent, "level": level.value, "rounds": list(found.rounds)}
+    replace_file(folder / "model", content)
+    value = {"v": _VERSION, "version": version, "parent": parent, "level": level.value, "rounds": list(rounds)}
     replace_file(folder / "candidate.json", (json.dumps(value, indent=1) + "\n").encode())
-    return found
+    return Candidate(folder, version, parent, level, rounds)
+
+
+def _numbers(folder: Path) -> list[int]:
+    # Withheld ones too: a version is never used again.
+    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
 
 
 def read_candidate(state: FederationState, version: int | None = None) -> Candidate:

@@ -26,7 +26,7 @@ from facekeep_server.federation.creation import COORDINATOR
 from facekeep_server.federation.files import read_file
 from facekeep_server.federation.fleet import read_roster
 from facekeep_server.federation.keys import load_signing_key
-from facekeep_server.federation.offers import keep_answer, open_offer
+from facekeep_server.federation.offers import keep_answer, open_offer, request_offer
 from facekeep_server.federation.patience import load_patience
 from facekeep_server.federation.rounds import load_round, open_rounds, recorder, round_directory
 from facekeep_server.federation.state import ENVIRONMENT, FederationState
@@ -35,6 +35,7 @@ from facekeep_server.flower.carrier import Carrier, Patience
 from facekeep_server.flower.conducting import Conductor
 from facekeep_server.flower.meeting import Meeting
 from facekeep_server.flower.offering import offer
+from facekeep_server.releases.rollout import advance, open_canary_offer
 from facekeep_server.rounds import RoundReport
 
 
@@ -82,12 +83,18 @@ def drive(
             return met.setdefault(roster.head.root, Meeting(carrier, roster, clock, SystemRandomness()))
 
         # First: the plan of a round names the release that devices have to have.
-        found = open_offer(state)
-        if found is not None:
-            folder, digest, to = found
-            keep = functools.partial(keep_answer, folder)
-            meeting = meeting_of(read_roster(state).roster)
-            offer(read_file(folder / "bundle"), digest, to, carrier, meeting, clock, patience, say=shown, keep=keep)
+        for find in (open_canary_offer, open_offer):
+            decided = advance(state, clock.now(), record)
+            if decided == "fleet":
+                request_offer(state, range(len(read_roster(state).roster)))
+            if decided:
+                shown(f"canaries: {decided}")
+            found = find(state)
+            if found is not None:
+                folder, digest, to = found
+                keep = functools.partial(keep_answer, folder)
+                meeting = meeting_of(read_roster(state).roster)
+                offer(read_file(folder / "bundle"), digest, to, carrier, meeting, clock, patience, say=shown, keep=keep)
         for number in open_rounds(state):
             running = load_round(state, number, record)
             conductor = Conductor(carrier, meeting_of(running.roster), clock, patience, shown)

@@ -1,0 +1,18 @@
+"""Settings that the figures of docs/models/federated.md were reached with, as defaults for plans and releases.
+
+Copied from `facekeep_models.training.federated.recommended`: this package imports nothing of the recipes. A test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from facekeep.protocol import Level
+from facekeep_server.releases.optimising import ServerOptimiser
+
+LEVEL: Final = Level.CHANNELS
+CLIP: Final = 0.25
+ROUNDS: Final = 12
+OPTIMISER: Final = ServerOptimiser("adam", rate=0.005, momentum=0.8, memory=0.95, rounds=ROUNDS)
+# NAME=VALUE of `facekeep.training.TrainingSettings`; one step over everything that a device has.
+TRAINING: Final = ("steps=1", "batch=64", "rate=0.05", "margin=0.2", "scale=24.0", "keep=30.0", "negatives=256")
