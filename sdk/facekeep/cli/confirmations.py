@@ -147,6 +147,7 @@ def say_identification(result: Identification, extra: dict[str, object] | None =
         "outcome": result.outcome,
         "subjects": names,
         "gallery_size": result.gallery_size,
+        "waiting": result.waiting,
         "target_fpir": result.target_fpir,
         "fmr": result.operating_point.fmr,
     }
@@ -155,7 +156,8 @@ def say_identification(result: Identification, extra: dict[str, object] | None =
         "ambiguous": f"Ambiguous between {', '.join(names)}",
         "unknown": "Unknown: nobody in the gallery",
     }[result.outcome]
-    line = f"{text} (gallery of {result.gallery_size}, FPIR {result.target_fpir:g})."
+    waiting = f", {result.waiting} not searched until verified once" if result.waiting else ""
+    line = f"{text} (gallery of {result.gallery_size}{waiting}, FPIR {result.target_fpir:g})."
     say(line, value | (extra or {}), as_json=as_json)
     if result.outcome != "identified":
         raise typer.Exit(EXIT_NON_MATCH)

@@ -77,6 +77,14 @@ def migrate_all(transaction: VaultTransaction, destination: Destination, trial: 
     Raises:
         ReleaseError: "release.failed_selftest". VaultError: "vault.sealed" and its kind. Nothing moves then.
     """
+    try:
+        return _migrate_all(transaction, destination, trial)
+    finally:
+        if trial is not None:
+            trial.forget()
+
+
+def _migrate_all(transaction: VaultTransaction, destination: Destination, trial: PeopleTrial | None) -> MovedCounts:
     migrated = waiting = 0
     for handle in transaction.subjects():
         # 1 of other contracts
@@ -174,13 +182,17 @@ def _move_exactly(
         return False
     # 2 the last map on each frame: what the model would give for the same frames
     frames = embed_features(destination.head, features.rows)
-    vector = mean_direction(list(frames))
-    # 3 self-test
-    if trial is not None:
-        trial.take(handle.slot, transaction.open_template(handle, stored.slot).vector, frames, vector)
-    # 4 write
-    template = Template(vector, destination.contract_id, stored.reference_id, stored.enrolled_at)
-    transaction.move_template(handle, stored.slot, template)
+    template = Template(mean_direction(list(frames)), destination.contract_id, stored.reference_id, stored.enrolled_at)
+    before = transaction.open_template(handle, stored.slot)
+    try:
+        # 3 self-test
+        if trial is not None:
+            trial.take(handle.slot, before.vector, frames, template.vector)
+        # 4 write
+        transaction.move_template(handle, stored.slot, template)
+    finally:
+        for array in (features.rows, frames, before.vector, template.vector):
+            wipe(array)
     return True
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from facekeep.biometric.arrays import wipe
 from facekeep.calibration import loosest_point
 from facekeep.errors import ComparisonError, FederationError, ModelError, ReleaseError
 from facekeep.flows.context import Models
@@ -78,7 +79,8 @@ class PeopleTrial:
         if not (float((frames @ new).min()) >= threshold and float(old @ new) >= threshold):
             raise ReleaseError("release.failed_selftest", "A template of this device would no longer match what it was made of.")
         if len(self._pairs) < _MOST_PEOPLE:
-            self._pairs.setdefault(owner, (old, new))
+            # Copies: what the caller was handed it wipes itself.
+            self._pairs.setdefault(owner, (old.copy(), new.copy()))
 
     def require_apart(self) -> None:
         """Return if different people match no oftener than before, and than the operating point says, by far.
@@ -96,6 +98,13 @@ class PeopleTrial:
                 "release.failed_selftest",
                 f"{after} of {pairs:.0f} pairs of different people would match under the release; {before} do now.",
             )
+
+    def forget(self) -> None:
+        """Overwrite what was taken in."""
+        for old, new in self._pairs.values():
+            wipe(old)
+            wipe(new)
+        self._pairs.clear()
 
 
 def _agree(one: NDArray[np.float32], other: NDArray[np.float32], least: float) -> bool:
