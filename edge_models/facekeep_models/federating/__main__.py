@@ -19,6 +19,10 @@ def main() -> None:
     person.add_argument("key_file", type=Path)
     person.add_argument("number", type=int)
     person.add_argument("--samples", type=int, default=8)
+    visit = commands.add_parser("verify", help="let the person pass by until their template follows the model in use")
+    visit.add_argument("home", type=Path)
+    visit.add_argument("key_file", type=Path)
+    visit.add_argument("number", type=int)
     judge = commands.add_parser("judge", help="evaluate a candidate that the coordinator made")
     judge.add_argument("candidate", type=Path)
     judge.add_argument("--in-use", type=Path, help="model file in use; the one that ships if left out")
@@ -31,6 +35,10 @@ def main() -> None:
         from facekeep_models.federating.people import give_person
 
         found: dict[str, Any] = asdict(give_person(arguments.home, arguments.key_file, arguments.number, samples=arguments.samples))
+    elif arguments.command == "verify":
+        from facekeep_models.federating.people import verify_person
+
+        found = {"visits": verify_person(arguments.home, arguments.key_file, arguments.number)}
     elif arguments.command == "shipped":
         from facekeep_models.federating.shipped import write_shipped
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep import Device, KeyFile, Notice, Purpose
+from facekeep.errors import AcquisitionError
 from facekeep_models.people import Variation, draw_person, synthetic_person
 
 EMBEDDER: Final = "facekeep-embedder/onnx-fp32"
@@ -26,6 +27,8 @@ POOR: Final = Variation(darkness=0.55, noise=10.0, blur_px=1.2)
 # Pictures beyond these numbers are what candidates are judged on.
 _DAY: Final = range(3)
 _SAMPLES_FROM: Final = 100
+_VISITS_FROM: Final = 20
+_MOST_VISITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,24 @@ def give_person(home: Path, key_file: Path, person: int, *, samples: int = 8) ->
         receipt = device.enrol(subject, day_pictures(person), grant)
         kept = device.federation.collect(subject, poor_pictures(person, samples), grant, kind=NIGHT, unsafe_without_comparison=True)
         return Given(subject, sum(frame.admitted for frame in receipt.frames), kept.kept)
+
+
+def verify_person(home: Path, key_file: Path, person: int) -> int:
+    """Let a person pass by until their template has followed the model in use; return how many times that took.
+
+    Raises:
+        FacekeepError: as verifying does. The template of somebody who never matches strictly enough waits on.
+    """
+    with Device.open(home, key=KeyFile(key_file), mode="open") as device:
+        for times in range(_MOST_VISITS):
+            if device.federation.status().waiting == 0:
+                return times
+            picture = draw_person(synthetic_person(person), _VISITS_FROM + times).pixels
+            try:
+                device.verify(f"person-{person}", picture, target_fmr=1e-2)
+            except AcquisitionError:
+                continue
+        return _MOST_VISITS
 
 
 def day_pictures(person: int) -> Sequence[NDArray[np.uint8]]:

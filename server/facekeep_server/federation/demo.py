@@ -4,9 +4,10 @@ Steps:
     1 make keys, certificates, kits; import the model that ships and its training kit
     2 make the devices, let them join, give each a synthetic person
     3 start hub, SuperLink and SuperNodes
-    4 for each round: offer the release made last, plan, run
+    4 for each round: plan, run
     5 make a candidate of the round, have it judged by a process that has a model's eyes, sign it or withhold it
-    6 offer the last release; draw the page
+    6 offer the release; each device verifies, tests and adopts it, and its person passes by, so that the template follows
+    7 draw the page
 Five devices cannot hide in a crowd of five: the page says what privacy that costs, and what a real fleet does instead.
 """
 
@@ -125,13 +126,14 @@ def run_demo(folder: Path, *, devices: int, rounds: int, level: str, training_ki
             fleet.start_node(device)
         for number in range(1, rounds + 1):
             demo.rounds.append(_round(fleet, number, Level(level), say))
-            demo.memory = demo.memory or memory_of(fleet)
-        # 6 last offer, page
-        if newest_release(fleet.state) is not None and demo.rounds[-1].outcome == "released":
-            say("offering the last release")
-            follow_run(fleet.state, start_run(fleet.state, fleet.app.version), show=None)
+            if number == 1:
+                demo.memory = memory_of(fleet)
+            if demo.rounds[-1].outcome == "released":
+                # 6 offer, adopt, follow
+                _adopt(fleet, number, say)
         _settle(fleet, demo)
     demo.seconds = time.monotonic() - began
+    # 7 page
     write_page(demo)
     return demo
 
@@ -166,7 +168,7 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str],
     )
     plan_next(state, request, SystemClock().now(), SystemRandomness())
     say(f"round {number}: running")
-    follow_run(state, start_run(state, fleet.app.version), show=say)
+    follow_run(state, start_run(state, fleet.app.version), show=lambda line: say(line.strip()))
     directory = round_directory(state, number)
     report = directory.report() | {"steps": directory.steps()}
     if report["aborted"] is not None:
@@ -187,6 +189,15 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str],
             outcome = f"withheld: {evaluation['reason']}" if error.code == "release.gate" else error.code
     say(f"round {number}: {outcome}")
     return DemoRound(report, evaluation, outcome)
+
+
+def _adopt(fleet: LoopbackFleet, number: int, say: Callable[[str], None]) -> None:
+    say(f"round {number}: offering the release")
+    follow_run(fleet.state, start_run(fleet.state, fleet.app.version), show=None)
+    for place, device in enumerate(fleet.devices):
+        visits = _process("verify", str(device.home), str(device.key_file), str(_FIRST_PERSON + place))["visits"]
+        if visits:
+            say(f"round {number}: the template on {device.name} followed after {visits} verifications")
 
 
 def _settle(fleet: LoopbackFleet, demo: Demo) -> None:

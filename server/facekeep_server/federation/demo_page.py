@@ -47,10 +47,11 @@ def _page(demo: Demo) -> str:
         _stacked("Bytes of each round", "kilobytes", [_kilobytes(item) for item in demo.rounds], _byte_words(demo)),
     ]
     adopted = next((item.adopted for item in reversed(demo.rounds) if item.adopted is not None), 0)
+    released = sum(item.outcome == "released" for item in demo.rounds)
     summary = (
         f"{demo.devices} devices, each a real SuperNode with a vault of its own; {len(done)} of {len(demo.rounds)} rounds "
-        f"completed; {sum(item.outcome == 'released' for item in demo.rounds)} releases signed by two of three keys, the last "
-        f"adopted by {adopted} devices. {demo.seconds / 60:.0f} minutes on this machine, everything on 127.0.0.1."
+        f"completed; releases, each signed by two of three keys: {released}, the last adopted by {adopted} devices. "
+        f"{demo.seconds / 60:.0f} minutes on this machine, everything on 127.0.0.1."
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -88,7 +89,9 @@ def _privacy(rounds: Sequence[DemoRound]) -> str:
     spent, total = [0.0], 0.0
     for item in rounds:
         # Rounds of one noise compose in rho; epsilon of the sum follows from the statement of each.
-        total += _rho(float(item.report["epsilon"]), float(item.report["delta"]))
+        # Of an aborted round in which nobody trained, nobody is charged.
+        if item.report["prepared"]:
+            total += _rho(float(item.report["epsilon"]), float(item.report["delta"]))
         spent.append(total + 2 * math.sqrt(total * math.log(1 / float(item.report["delta"]))))
     high = max(spent) * 1.15 or 1.0
     body = _axes(0, len(rounds), 0, high, "epsilon spent", "round")
