@@ -233,7 +233,7 @@ def test_a_round_becomes_a_release_that_a_device_adopts(setting: Setting, packs:
     found = newest_release(setting.state)
     assert found is not None
     assert found[0].digest == made.digest
-    published = setting.events[-1]
+    published = setting.events[-2]
     assert (published.code, published.details["rounds"], published.details["signatures"]) == ("release.published", "1", 2)
     clock = ManualClock(setting.fleet.clock.now())
     with open_device(tmp_path, packs, clock) as device:

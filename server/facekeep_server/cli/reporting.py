@@ -35,7 +35,9 @@ def report(
     name: Annotated[ReportName, typer.Argument(help="Which report.")],
     out: Annotated[Path, typer.Option(help="File to write; readable by you only.")],
     form: Annotated[ReportForm, typer.Option("--format", help="html to read, json for programs.")] = ReportForm.HTML,
-    subject: Annotated[str | None, typer.Option(help="Pseudonym, for the reports about one person.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", "--pseudonym", help="Pseudonym, for the reports about one person.")
+    ] = None,
     since: Annotated[str | None, typer.Option(help="Identification log: from this day or instant (UTC) on.")] = None,
     until: Annotated[str | None, typer.Option(help="Identification log: before this day or instant (UTC).")] = None,
     as_json: JsonOption = False,

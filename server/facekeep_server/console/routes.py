@@ -191,8 +191,8 @@ def _add_pages(private: APIRouter, desk: Desk) -> None:
         return answer(request, form, key, lambda count: views.incidents(evidence, before, count))
 
     @private.get("/federated")
-    def federated(request: Request, form: Form = None, key: Key = None) -> Response:
-        return answer(request, form, key, lambda _: views.federated())
+    def federated(request: Request, start: Start = 0, form: Form = None, key: Key = None) -> Response:
+        return answer(request, form, key, lambda count: views.federated(evidence, start, count))
 
     @private.get("/search")
     def search(request: Request, q: Annotated[str, Query(max_length=128)] = "", form: Form = None, key: Key = None) -> Response:

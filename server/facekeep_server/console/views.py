@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence import consent as ledger
 from facekeep_server.evidence import erasures as erased
+from facekeep_server.evidence import federated as together
 from facekeep_server.evidence import fleet, logstate
 from facekeep_server.evidence import identifications as identified
 from facekeep_server.evidence import retention as kept
@@ -68,6 +69,7 @@ def subject(evidence: Evidence, pseudonym: str, before: int | None, count: int) 
     sections = [Section(facts=tuple(ledger.subject_facts(evidence, person))) for person in people]
     base = f"/console/reports/{ReportName.SUBJECT_ACCESS.value}?subject={pseudonym}"
     links = {"Subject access report (HTML)": base, "Subject access report (JSON)": f"{base}&format=json"}
+    links["Participation in federated rounds"] = f"/console/reports/{ReportName.PARTICIPATION.value}?subject={pseudonym}"
     if any(person.erased for person in people):
         links["Erasure certificate"] = f"/console/reports/{ReportName.ERASURE_CERTIFICATE.value}?subject={pseudonym}"
     table = entries_table(evidence, caption="Entries that name this pseudonym", subject=pseudonym, before=before, count=count)
@@ -209,16 +211,21 @@ def incidents(evidence: Evidence, before: int | None, count: int) -> View:
     return View("Incidents", lead, (Section(table=fleet.incidents_table(evidence, before, count)),))
 
 
-def federated() -> View:
-    """Federated rounds and releases: none in this version."""
-    rounds = (Column("round", "Round", Kind.NUMBER), Column("at", "Time", Kind.TIME), Column("clients", "Clients", Kind.NUMBER))
-    releases = (Column("release", "Release", Kind.HASH), Column("at", "Time", Kind.TIME))
+def federated(evidence: Evidence, start: int, count: int) -> View:
+    """Federated rounds and releases."""
+    if not together.record_of(evidence).rounds and not together.record_of(evidence).releases:
+        lead = "The log tells of no federated round and no release."
+    else:
+        lead = "What the coordinator wrote to the log, and beside it what the devices wrote themselves."
     return View(
         "Federated rounds and releases",
-        "This version of the server runs no federated training and publishes no models: there is nothing to show.",
+        lead,
         (
-            Section("Rounds", table=Table("rounds", "Rounds", rounds, (), "No round has run: this server cannot run one yet.")),
-            Section("Releases", table=Table("releases", "Releases", releases, (), "No model was released by this server.")),
+            Section(facts=tuple(together.federated_facts(evidence))),
+            Section("Rounds", table=together.rounds_table(evidence, start, count)),
+            Section("Releases", table=together.releases_table(evidence)),
+            Section("Privacy", chart=together.privacy_chart(evidence), table=together.privacy_table(evidence)),
+            Section("Refusals", table=together.refusals_table(evidence)),
         ),
     )
 

@@ -14,6 +14,7 @@ from facekeep.audit.entry import TrailEntry, parse_log_entry
 from facekeep.audit.reading import read_entry
 from facekeep.errors import FacekeepError
 from facekeep_server.evidence.people import DETAILED, Activity, Person
+from facekeep_server.evidence.rounds import FEDERATED, FederatedRecord
 from facekeep_server.log.transaction import TRAIL_LINE, stored_size
 from facekeep_server.store import Store
 from facekeep_server.store.tables import Entry
@@ -30,6 +31,7 @@ class LogFollower:
         people: (device, pseudonym) -> what is known, in the order of first appearance.
         devices: device -> what it has written.
         days: day -> how many of each event.
+        federated: rounds and releases.
         unreadable: entries that are not of the form a device can write.
         size: entries of the log that were followed.
 
@@ -43,6 +45,7 @@ class LogFollower:
         self.people: dict[tuple[str, str], Person] = {}
         self.devices: defaultdict[str, Activity] = defaultdict(Activity)
         self.days: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.federated = FederatedRecord()
         self.unreadable = 0
         self.size = 0
 
@@ -64,7 +67,7 @@ class LogFollower:
     def _take(self, rows: Iterable[Any]) -> None:
         for row in rows:
             details: Details | None = {}
-            if row.event in DETAILED:
+            if row.event in DETAILED or row.event in FEDERATED:
                 details = read_details(bytes(row.body))
             if details is None or row.event is None or not _INSTANT.fullmatch(row.at or ""):
                 self.unreadable += 1
@@ -77,6 +80,8 @@ class LogFollower:
             self.days[row.at[:10]][row.event] += 1
             if row.event == "retention.run":
                 activity.ran, activity.policy = row.at, str(details.get("policy", ""))
+            if row.event in FEDERATED:
+                self.federated.take(row.number, row.device, row.event, row.outcome or "", row.at, details)
             if row.subject is not None:
                 name = bytes(row.subject).hex()
                 person = self.people.get((row.device, name))

@@ -15,10 +15,14 @@ _HERE: Final = Path(__file__).parent
 STYLE_PATH: Final = "/console/static/console.css"
 # Looked up, never made from the value: a value can be anything.
 _TONES: Final[dict[str, str]] = {
-    **dict.fromkeys(("in force", "active", "ok", "signs", "cosigned", "held", "identified", "verified", "good"), "good"),
-    **dict.fromkeys(("due soon", "silent", "not heard", "requested", "not cosigned", "stated in part"), "warn"),
-    **dict.fromkeys(("overdue", "revoked", "no end", "not verified", "not stated", "bad"), "bad"),
-    **dict.fromkeys(("erased", "ended", "refused", "none", "retired", "unknown", "not_identified"), "plain"),
+    **dict.fromkeys(
+        ("in force", "active", "ok", "signs", "cosigned", "held", "identified", "verified", "good", "completed", "fleet"), "good"
+    ),
+    **dict.fromkeys(
+        ("due soon", "silent", "not heard", "requested", "not cosigned", "stated in part", "aborted", "published"), "warn"
+    ),
+    **dict.fromkeys(("overdue", "revoked", "no end", "not verified", "not stated", "bad", "withheld"), "bad"),
+    **dict.fromkeys(("erased", "ended", "refused", "none", "retired", "unknown", "not_identified", "planned"), "plain"),
 }
 
 

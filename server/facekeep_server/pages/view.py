@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from facekeep_server.evidence.chart import Chart
 from facekeep_server.evidence.table import Fact, Table
 
 
@@ -20,6 +21,7 @@ class Section:
         table: or None.
         verbatim: text to show letter by letter, such as a signed note.
         links: label -> address on this server.
+        chart: or None; a table beside it says the same.
     """
 
     title: str = ""
@@ -28,6 +30,7 @@ class Section:
     table: Table | None = None
     verbatim: str | None = None
     links: Mapping[str, str] | None = None
+    chart: Chart | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what it holds as plain values; parts that are empty are left out."""
@@ -38,6 +41,8 @@ class Section:
             found["facts"] = {fact.key: fact.to_json() for fact in self.facts}
         if self.table is not None:
             found["table"] = self.table.to_json()
+        if self.chart is not None:
+            found["chart"] = self.chart.to_json()
         if self.verbatim is not None:
             found["verbatim"] = self.verbatim
         return found

@@ -19,7 +19,7 @@ from facekeep_server.federation.files import make_directory, read_file, replace_
 from facekeep_server.federation.state import FederationState
 from facekeep_server.releases.making import OPTIMISER_FILE, TEXT_FILE, Record
 from facekeep_server.releases.privacy import spelled_rounds
-from facekeep_server.releases.rollout import CANARY_NOTE, NOTE, Rollout, stage_of, write_rollout
+from facekeep_server.releases.rollout import CANARY_NOTE, NOTE, Rollout, offered, stage_of, write_rollout
 from facekeep_server.releases.signing import join_signatures
 
 
@@ -84,6 +84,8 @@ def publish_release(
     signed = len(note.rpartition("\n\n")[2].splitlines())
     # Recorded before it can be offered: nobody adopts what the trail does not know.
     record(published(release, signed))
+    if not canaries:
+        record(offered(release, Rollout(), {}))
     replace_file(folder / (CANARY_NOTE if canaries else NOTE), note.encode(), mode=0o644)
     return folder
 

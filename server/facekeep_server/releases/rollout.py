@@ -175,7 +175,7 @@ def advance(state: FederationState, now: datetime, record: Callable[[AuditEvent]
     elif found.verdict == "ask again":
         _forget_answers(folder, found.rollout.canaries)
     elif found.verdict == "fleet":
-        record(_offered(read_release(folder), found.rollout, answers_of(folder)))
+        record(offered(read_release(folder), found.rollout, answers_of(folder)))
         (folder / CANARY_NOTE).replace(folder / NOTE)
     return "" if found.verdict == "wait" else found.verdict
 
@@ -208,7 +208,8 @@ def require_code(code: str) -> str:
     return code
 
 
-def _offered(release: ModelRelease, rollout: Rollout, answers: Mapping[int, str]) -> AuditEvent:
+def offered(release: ModelRelease, rollout: Rollout, answers: Mapping[int, str]) -> AuditEvent:
+    """Return the entry that says that a release is for the whole fleet from now on, and how many canaries used it."""
     adopted = sum(answers.get(index) == _ADOPTED for index in rollout.canaries)
     details: dict[str, str | int | bool] = {
         "federation": release.federation,

@@ -11,7 +11,7 @@ from facekeep.clock import to_rfc3339
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.pages import Section
-from facekeep_server.reports import impact, people, processing, schedules
+from facekeep_server.reports import impact, participation, people, processing, schedules
 from facekeep_server.reports.report import Report
 
 
@@ -25,6 +25,7 @@ class ReportName(StrEnum):
     DPIA_INPUTS = "dpia-inputs"
     RETENTION_STATUS = "retention-status"
     BIPA_SCHEDULE = "bipa-schedule"
+    PARTICIPATION = "participation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,12 @@ REPORTS: Final[dict[ReportName, Stated]] = {
         "740 ILCS 14/15(a): a written policy, made available to the public.",
         lambda evidence, *_: schedules.bipa_sections(evidence),
         is_public=True,
+    ),
+    ReportName.PARTICIPATION: Stated(
+        "Participation in federated rounds",
+        "GDPR articles 7(3) and 15(1): what withdrawn consent was used for before, for one pseudonym, with the privacy bound.",
+        lambda evidence, subject, *_: participation.sections(evidence, subject),
+        needs_subject=True,
     ),
 }
 
