@@ -152,6 +152,19 @@ def rollback(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def contract(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write what this device's embeddings are made by: whoever makes releases for it needs that. Nothing in it is anybody's."""
+    with options_of(context).open_device() as device:
+        described = device.federation.describe_contract()
+    _write(out, described.decode())
+    say(f"Written to {out}.", {"contract": str(out), "bytes": len(described)}, as_json=as_json)
+
+
+@app.command()
 def node(
     context: typer.Context,
     kit: Annotated[Path, typer.Argument(help="Folder of the node kit that the coordinator made for this device.")],
