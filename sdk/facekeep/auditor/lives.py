@@ -7,6 +7,8 @@ Rules, checked entry by entry:
 - templates are gone when their term ends: inactivity, or the longest term
 - retention runs at least as often as the policy says while there are templates
 - the certificate that a retention run names is the one that follows from the entries: it is made again and its hash compared
+- no round uses a subject, no training sample is kept and no group declared, without consent in force for that
+- rounds and releases come in order (`facekeep.auditor.federated`)
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 
 from facekeep.audit.event import OK
 from facekeep.audit.reading import Entry
+from facekeep.auditor.federated import FEDERATED, FederatedLife
 from facekeep.auditor.policy import AuditPolicy, Term
 from facekeep.auditor.verdict import Findings
 from facekeep.clock import parse_rfc3339
@@ -24,7 +27,10 @@ from facekeep.retention import Gone, Kind, Reason, RetentionCertificate
 _NEEDS: Final = {"template.created": "enrolment", "verification": "verification", "identification": "identification"}
 _GIVEN: Final = frozenset({"consent.given", "consent.renewed"})
 _ENDED: Final = frozenset({"consent.withdrawn", "consent.refused", "consent.expired"})
-_NEVER_AGAIN: Final = _GIVEN | _NEEDS.keys()
+_TRAINING, _STATISTICS = "federated-training", "calibration-statistics"
+# Event -> what has to be consented to for it, where no template is needed; a round's purpose follows from its kind.
+_ALSO_NEEDS: Final = {"round.joined": _STATISTICS, "sample.kept": _TRAINING, "group.declared": _STATISTICS}
+_NEVER_AGAIN: Final = _GIVEN | _NEEDS.keys() | _ALSO_NEEDS.keys()
 # Event -> kind of what is gone, and where its entry says how many.
 _GONE: Final = {
     "template.expired": (Kind.TEMPLATE, "references"),
@@ -68,6 +74,7 @@ class DeviceLife:
         self._last_run: datetime | None = None
         self._accounted = -1  # number of the entry of the last run
         self._gone_since: list[Gone] = []
+        self._federated = FederatedLife(self._report)
 
     @property
     def on_record(self) -> int:
@@ -84,6 +91,8 @@ class DeviceLife:
         event = entry.event
         if entry.outcome != OK:
             return
+        if event in FEDERATED:
+            self._federated.take(index, entry)
         if event in _GONE:
             self._note_gone(index, entry, leaf)
         if event == "retention.run":
@@ -96,7 +105,7 @@ class DeviceLife:
             return
         name = bytes.fromhex(entry.subject.decode())
         if name in self._gone:
-            if event in _NEVER_AGAIN:
+            if event in _NEVER_AGAIN and entry.details.get("held") is not False:
                 self._report(f"{event} of a subject that was erased", index)
             return
         subject = self._subjects.get(name)
@@ -104,6 +113,8 @@ class DeviceLife:
             subject = self._subjects[name] = _Subject()
         if event in _NEEDS:
             self._use(index, entry, subject)
+        elif event in _ALSO_NEEDS:
+            self._contribute(index, entry, subject)
         elif event in _GIVEN:
             self._give(index, entry, subject)
         elif event in _ENDED:
@@ -138,6 +149,15 @@ class DeviceLife:
         else:
             self._check_terms(index, time, subject)
         subject.last = time
+
+    def _contribute(self, index: int, entry: Entry, subject: _Subject) -> None:
+        if entry.details.get("held") is False:
+            return
+        purpose = _TRAINING if entry.details.get("kind") == "training" else _ALSO_NEEDS[entry.event]
+        if purpose not in subject.purposes:
+            self._report(f"{entry.event} without consent to {purpose}", index)
+        elif entry.time >= subject.until:
+            self._report(f"{entry.event} after consent had ended by time", index)
 
     def _give(self, index: int, entry: Entry, subject: _Subject) -> None:
         purposes, until = entry.details.get("purposes"), entry.details.get("until")
