@@ -54,7 +54,6 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "log": server.log,
     "faults": server.faults,
     "simulation": federation.simulation,
-    "carrier": federation.carrier,
     "privacy": privacy.privacy,
     "training": training.training,
 }

@@ -1,4 +1,4 @@
-"""A thousand virtual devices under Flower's simulation engine; and what the carrier and the conductor themselves cost."""
+"""A thousand virtual devices under Flower's simulation engine."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from datetime import timedelta
 from pathlib import Path
 
 DEVICES, LENGTH = 1_000, 50_000
@@ -25,19 +23,3 @@ def simulation(shared: Path) -> None:
     for step in report["steps"]:
         per = (step["sent"] + step["received"]) / DEVICES
         print(f"  {step['step']:8} {step['seconds']:7.1f} s  {per / 1000:8.1f} kB a device")
-
-
-def carrier(shared: Path) -> None:
-    """Rounds over the in-process Grid: everything but Flower's processes."""
-    from tests.server.flower_fleet import FlowerFleet
-
-    for size in (20, 200):
-        with tempfile.TemporaryDirectory() as folder:
-            fleet = FlowerFleet(Path(folder), size=size)
-            began, rounds = time.perf_counter(), 3
-            for number in range(1, rounds + 1):
-                fleet.plan(number, length=1_000)
-                (report,) = fleet.drive(fleet.grid())
-                assert report.survivors == size
-                fleet.clock.advance(timedelta(minutes=1))
-            print(f"{size} light devices, 1,000 numbers: {(time.perf_counter() - began) / rounds:.2f} s a round")
