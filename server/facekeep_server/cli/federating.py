@@ -16,6 +16,7 @@ from facekeep_server.cli.federated_releases import KeysOption, StateOption
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import FederationState, Settings
+from facekeep_server.releases import recommended
 
 federate_app = typer.Typer(help="Federated rounds over Flower: keys, devices, plans, runs, releases.", no_args_is_help=True)
 
@@ -195,13 +196,13 @@ def model(
 def plan(
     state: StateOption,
     kind: Annotated[Kind, typer.Option(help="What is computed.")] = Kind.TRAINING,
-    level: Annotated[Level, typer.Option(help="What training moves.")] = Level.HEAD,
+    level: Annotated[Level, typer.Option(help="What training moves.")] = recommended.LEVEL,
     cohort: Annotated[int, typer.Option(min=3, help="Devices to invite, if there are so many.")] = 1000,
-    clip: Annotated[float, typer.Option(min=1e-6, help="Largest norm of one device's update.")] = 1.0,
+    clip: Annotated[float, typer.Option(min=1e-6, help="Largest norm of one device's update.")] = recommended.CLIP,
     noise: Annotated[
         float | None, typer.Option(min=0, help="Noise multiplier; left out: what --budget-rounds rounds can afford.")
     ] = None,
-    budget_rounds: Annotated[int, typer.Option(min=1, help="Rounds that a device's budget has to last for.")] = 30,
+    budget_rounds: Annotated[int, typer.Option(min=1, help="Rounds that a device's budget has to last for.")] = recommended.ROUNDS,
     groups: Annotated[int, typer.Option(min=1, help="Sums that the cohort falls into, each checked by its norm.")] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for the devices' training; repeat.")] = None,
     hours: Annotated[float, typer.Option(min=0.05, max=168, help="Until the deadline.")] = 12,
@@ -217,15 +218,17 @@ def plan(
     from facekeep_server.federation.model import read_model
     from facekeep_server.federation.planning import Request, plan_next, training_settings
 
+    if kind is not Kind.TRAINING:
+        raise ServerError("server.invalid_request", "Plan it with `federate calibrate` or `federate demographics`.")
     found = FederationState.open(state)
     if length is None or base is None:
         trained = read_model(found)
-        length = length or (trained.table.parameters.length_of(level.value) if kind is Kind.TRAINING else 1)
+        length = length or trained.table.parameters.length_of(level.value)
         newest = newest_release(found)
         base = base or (trained.sha256 if newest is None else newest[0].digest)
     request = Request(
         kind=kind,
-        level=level if kind is Kind.TRAINING else Level.NONE,
+        level=level,
         length=length,
         base=base,
         clip=clip,
@@ -233,7 +236,7 @@ def plan(
         noise_multiplier=noise,
         budget_rounds=budget_rounds,
         groups=groups,
-        settings=training_settings(settings or []) if kind is Kind.TRAINING else {},
+        settings=training_settings([*recommended.TRAINING, *(settings or [])]),
         lasts=timedelta(hours=hours),
     )
     with found.locked():
