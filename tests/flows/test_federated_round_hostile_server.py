@@ -20,14 +20,19 @@ from facekeep.protocol import (
     Challenge,
     Cohort,
     ConfirmRequest,
+    MaskedStatement,
+    MaskedUpdate,
     Prepared,
     PrepareRequest,
+    Refusal,
+    Revealed,
     Roster,
     RoundPlan,
     SignedPlan,
     TrainRequest,
     UnmaskRequest,
     pack_bits,
+    unpack_bits,
 )
 from facekeep.signing import DeviceKey
 from facekeep_server.rounds import Outgoing, Phase, Round
@@ -260,7 +265,7 @@ def test_messages_of_another_round_and_steps_out_of_order_are_refused() -> None:
     everybody = pack_bits(np.ones(12, dtype=bool))
     ahead = ConfirmRequest(scene.signed.digest, everybody).to_bytes()
     assert code_of(lambda: scene.device.handle("confirm", ahead)) == "federation.wrong_step"
-    late = UnmaskRequest(scene.signed.digest, everybody, b"", (), scene.fleet.roster.excerpt([0])).to_bytes()
+    late = UnmaskRequest(scene.signed.digest, everybody, b"", (), scene.fleet.roster.excerpt([0]), ()).to_bytes()
     assert code_of(lambda: scene.device.handle("unmask", late)) == "federation.wrong_step"
 
 
@@ -372,6 +377,229 @@ def test_a_survivor_that_confirmed_one_list_does_not_unmask_for_another() -> Non
         for place, _ in request.confirmations
     )
     assert scene.ask(replace(request, survivors=survivors, confirmations=signatures).to_bytes()) == "federation.no_quorum"
+
+
+# Few adverts: an edge of the graph that carries no mask
+
+
+class FewAdverts:
+    """The server shows a victim only some of its neighbours, which then drop out; or the victim not to all of them.
+
+    Everybody else survives: there are more than the minimum, they hang together, and each keeps `threshold` surviving neighbours.
+    Were their shares of the victim's seed revealed, every mask on its update would be known. The server is not bound by what an
+    honest one would refuse.
+    """
+
+    VICTIM = 0
+
+    def __init__(self, hides: str, groups: int = 1) -> None:
+        self.fleet = fleet_of(40 * groups)
+        self.signed, self.cohort = self.fleet.plan(noise_multiplier=0.0, groups=groups, dropout=0.4)
+        self.running = self.fleet.begin(self.signed, self.cohort)
+        self.table = self.running.topology.table
+        self.peers = self.running.topology.neighbours(self.VICTIM)
+        self.dropped = set(self.peers[: self.signed.plan.threshold])
+        self.left = [peer for peer in self.peers if peer not in self.dropped]
+        self.hides = hides
+        self.run_to(Phase.UNMASK)
+        survivors = np.flatnonzero(self.running.survivors).tolist()
+        assert len(survivors) == len(self.cohort) - len(self.dropped)
+        assert self.VICTIM in survivors
+        self.requests = {self.cohort.place_of[out.index]: out.body for out in self.running.outbox()}
+
+    def run_to(self, phase: Phase) -> None:
+        while self.running.phase is not phase:
+            assert not self.running.has_ended, self.running.report
+            self.fleet.step(self.running, request=self.request, reply=self.reply)
+            self.running.close_step(self.fleet.clock.now())
+
+    def request(self, out: Outgoing) -> bytes:
+        place = self.cohort.place_of[out.index]
+        if out.action != "train":
+            return out.body
+        asked = TrainRequest.parse(out.body)
+        if self.hides == "others from the victim" and place == self.VICTIM:
+            return replace(asked, adverts=tuple(item for item in asked.adverts if item.place in self.dropped)).to_bytes()
+        if self.hides == "the victim from one" and place == self.left[0]:
+            return replace(asked, adverts=tuple(item for item in asked.adverts if item.place != self.VICTIM)).to_bytes()
+        return out.body
+
+    def reply(self, out: Outgoing, body: bytes) -> bytes | None:
+        place = self.cohort.place_of[out.index]
+        if out.action != "train" or place in self.dropped or Refusal.is_refusal(body):
+            return None if out.action == "train" else body
+        update = MaskedUpdate.parse(body, self.signed.plan)
+        if update.masked_with == pack_bits(self.running.takes_part[self.table[place]]):
+            return body
+        # An honest server refuses this one.
+        self.running.updates.put(place, update.vector)
+        self.running.sums[self.running.topology.group_of[place]] += update.vector
+        self.running.members[place].masked = update.statement
+        self.running._answered.add(place)
+        self.running._waiting.discard(place)
+        return None
+
+    def ask(self, place: int, body: bytes) -> bytes | str:
+        """The answer of one device to UNMASK, or the code it refuses with; then it has changed nothing."""
+        device = self.fleet.devices[self.cohort.indices[place]]
+        before = device.state
+        try:
+            return bytes(device.handle("unmask", body))
+        except FacekeepError as error:
+            assert device.state == before
+            assert RoundState.parse(before).pairs, "the shares are still here, and nowhere else"
+            return error.code
+
+    def seeds_revealed(self, answers: dict[int, bytes | str], of: int) -> int:
+        """How many shares of a survivor's seed the server got."""
+        count = 0
+        for place, answer in answers.items():
+            if isinstance(answer, bytes):
+                found = unpack_bits(Revealed.parse(answer).holders, self.table.shape[1])
+                count += of in self.table[place][found]
+        return count
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_an_update_that_was_shown_few_neighbours_is_not_opened_when_those_drop_out(groups: int) -> None:
+    scene = FewAdverts("others from the victim", groups)
+    confirmed = [place for place in scene.running.topology.committee if scene.running.members[place].confirmation]
+    assert scene.VICTIM not in confirmed, "the victim sees survivors that it was never shown"
+    assert len(scene.left) >= scene.signed.plan.threshold, "enough hold its shares"
+    answers = {place: scene.ask(place, body) for place, body in scene.requests.items()}
+    refused = {place: code for place, code in answers.items() if isinstance(code, str)}
+    assert set(refused.values()) == {"federation.cohort_too_small"}
+    assert refused.keys() == {scene.VICTIM, *scene.left}
+    assert scene.seeds_revealed(answers, scene.VICTIM) == 0
+
+
+def test_a_neighbour_that_was_not_shown_a_survivor_is_not_opened_either() -> None:
+    """The victim masks with all, but one that stays does not mask with it: an edge that holds on one side only."""
+    scene = FewAdverts("the victim from one")
+    other = scene.left[0]
+    answers = {place: scene.ask(place, body) for place, body in scene.requests.items()}
+    holders = set(scene.table[other].tolist()) & scene.requests.keys()
+    assert {place for place, code in answers.items() if code == "federation.cohort_too_small"} == {other, *holders}
+    assert len(holders) >= scene.signed.plan.threshold
+    assert scene.seeds_revealed(answers, other) == 0
+
+
+def test_a_statement_that_is_forged_left_out_or_of_another_device_opens_nothing() -> None:
+    scene = FewAdverts("others from the victim")
+    holder = scene.left[0]
+    request = UnmaskRequest.parse(scene.requests[holder])
+    (mine,) = (item for item in request.statements if item.place == scene.VICTIM)
+    others = [item for item in request.statements if item is not mine]
+    everybody = pack_bits(np.ones(scene.signed.plan.neighbours, dtype=bool))
+
+    def ask(*statements: MaskedStatement) -> bytes | str:
+        ordered = tuple(sorted(statements, key=lambda item: item.place))
+        return scene.ask(holder, replace(request, statements=ordered).to_bytes())
+
+    assert ask(mine, *others) == "federation.cohort_too_small"
+    assert ask(replace(mine, masked_with=everybody), *others) == "trust.bad_signature"
+    assert ask(replace(others[0], place=scene.VICTIM), *others) == "trust.bad_signature"
+    assert ask(replace(mine, masked_with=everybody + b"\0"), *others) == "trust.bad_signature"
+    assert ask(*others) == "federation.malformed"
+    assert ask(mine, *others[1:]) == "federation.malformed"
+    assert ask(mine, *others, replace(mine, place=min(scene.dropped))) == "federation.malformed"
+    assert ask() == "federation.malformed"
+    assert ask(mine, mine, *others) == "federation.malformed"
+    # Signed by a server that stole nothing but knows the form.
+    forged = MaskedUpdate(scene.VICTIM, everybody, mine.without_shares, np.zeros(1, np.uint32)).signed(
+        STRANGER, scene.signed.digest
+    )
+    assert ask(forged.statement, *others) == "trust.bad_signature"
+
+
+def test_a_statement_of_another_round_opens_nothing() -> None:
+    fleet = fleet_of(12)
+    first = Scene(Phase.UNMASK, fleet=fleet)
+    kept = UnmaskRequest.parse(first.out.body).statements
+    first.finish()
+    scene = Scene(Phase.UNMASK, fleet=fleet)
+    request = UnmaskRequest.parse(scene.out.body)
+    again = tuple(next((old for old in kept if old.place == item.place), item) for item in request.statements)
+    assert again != request.statements
+    assert scene.ask(replace(request, statements=again).to_bytes()) == "trust.bad_signature"
+    scene.finish()
+
+
+def test_an_honest_server_leaves_out_whoever_masked_with_fewer_and_the_round_goes_on() -> None:
+    """Somebody between server and device thins out the adverts: what comes back is refused, and the others are summed."""
+    fleet = fleet_of(40)
+
+    def thin(out: Outgoing) -> bytes:
+        if (out.action, out.index) != ("train", 0):
+            return out.body
+        asked = TrainRequest.parse(out.body)
+        return replace(asked, adverts=asked.adverts[1:]).to_bytes()
+
+    running = fleet.run(*fleet.plan(noise_multiplier=0.0, dropout=0.3), request=thin)
+    require_right_sum(fleet, running)
+    report = completed(running)
+    assert (report.survivors, report.refusals["federation.malformed"]) == (39, 1)
+    # The device itself does not sign the list either: somebody in it was never shown to it.
+    assert report.refusals == {"federation.malformed": 1, "federation.cohort_too_small": 1}
+
+
+def test_who_prepares_late_is_no_survivor_and_holds_up_nobody() -> None:
+    fleet = fleet_of(40)
+    signed, cohort = fleet.plan(noise_multiplier=0.0, dropout=0.3)
+    running = fleet.begin(signed, cohort)
+    late = next(out for out in running.outbox() if out.index == 5)
+    fleet.step(running, drop=lambda action, index: index == 5)
+    running.close_step(fleet.clock.now())
+    answer = fleet.ask(5, late.action, late.body)
+    assert running.receive(5, late.action, answer).code == "federation.wrong_step"
+    assert 5 not in {out.index for out in running.outbox()}
+    while not running.has_ended:
+        fleet.step(running)
+        running.close_step(fleet.clock.now())
+    require_right_sum(fleet, running)
+    assert completed(running).survivors == 39
+
+
+# Other ways to two answers
+
+
+def test_a_second_update_is_refused_after_the_first_was_unmasked() -> None:
+    scene = Scene(Phase.TRAIN, 20)
+    asked = scene.out
+    scene.device.handle("train", asked.body)
+    while scene.running.phase is not Phase.UNMASK:
+        scene.fleet.step(scene.running)
+        scene.running.close_step(scene.fleet.clock.now())
+    body = next(out.body for out in scene.running.outbox() if out.index == asked.index)
+    scene.device.handle("unmask", body)
+    fewer = TrainRequest.parse(asked.body)
+    for question in (asked.body, replace(fewer, adverts=fewer.adverts[1:]).to_bytes()):
+        assert scene.ask(question) == "federation.wrong_step"
+
+
+def test_a_second_preparation_is_refused_however_it_is_asked_for() -> None:
+    """Two mask keys, or two seeds, under one plan: neighbours would hold shares of both."""
+    scene = Scene(Phase.PREPARE, 20)
+    request, roster = PrepareRequest.parse(scene.out.body), scene.fleet.roster
+    answer = scene.device.handle("prepare", scene.out.body)
+    assert scene.ask(replace(request, excerpt=roster.excerpt(range(20))).to_bytes()) == "federation.wrong_step"
+    # The same plan in another note has the same digest: shares of both would be good for both.
+    note = scene.plan.sign(f"{NAME}/planner", scene.fleet.planner)
+    doubled = note + note.rpartition("\n\n")[2].replace(f"{NAME}/planner", f"{NAME}/other")
+    assert scene.ask(replace(request, plan_note=doubled).to_bytes()) == "federation.replayed_plan"
+    assert scene.device.handle("prepare", scene.out.body) == answer
+    scene.device.handle("abandon", AbandonRequest(scene.signed.digest, "ok").to_bytes())
+    assert scene.ask(scene.out.body) == "federation.replayed_plan"
+
+
+def test_a_list_that_leaves_a_group_below_its_minimum_is_refused_by_the_other_groups_too() -> None:
+    scene = Scene(Phase.CONFIRM, 60, groups=3)
+    mine = scene.running.topology.group_of[scene.cohort.place_of[scene.out.index]]
+    other = next(members for number, members in enumerate(scene.running.topology.groups) if number != mine)
+    survivors = np.array(scene.running.survivors)
+    survivors[other[2:]] = False
+    assert scene.ask(ConfirmRequest(scene.signed.digest, pack_bits(survivors)).to_bytes()) == "federation.cohort_too_small"
+    scene.finish()
 
 
 def test_abandon_destroys_only_the_round_it_names() -> None:

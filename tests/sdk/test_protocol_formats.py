@@ -34,6 +34,7 @@ from facekeep.protocol import (
     TrainRequest,
     UnmaskRequest,
     pack_bits,
+    require_masked,
     topology_of,
     unpack_bits,
 )
@@ -91,9 +92,14 @@ NOTE = PLAN.sign("demo/planner", PLANNER)
 SIGNED = SignedPlan(NOTE, PLAN)
 CHALLENGE = Challenge("demo", b"\x09" * 32)
 PREPARED = Prepared(0, b"\x05" * 32, b"\x06" * 32, tuple(bytes([n]) * 115 for n in (1, 2, 3))).signed(DEVICES[0], SIGNED.digest)
-MASKED = MaskedUpdate(0, pack_bits([False] * 3), np.array([1, 2, 3], np.uint32)).signed(DEVICES[0], SIGNED.digest)
+MASKED = MaskedUpdate(0, pack_bits([True, True, False]), pack_bits([False] * 3), np.array([1, 2, 3], np.uint32)).signed(
+    DEVICES[0], SIGNED.digest
+)
 SURVIVORS = pack_bits([True, True, True, False])
 CONFIRMED = Confirmed(0).signed(DEVICES[0], SIGNED.digest, SURVIVORS)
+UNMASK = UnmaskRequest(
+    SIGNED.digest, SURVIVORS, COHORT.to_bytes(), ((0, CONFIRMED.signature),), ROSTER.excerpt([0]), (MASKED.statement,)
+)
 REVEALED = Revealed(0, pack_bits([True, True, False]), (bytes(33), bytes(33))).signed(DEVICES[0], SIGNED.digest)
 
 
@@ -114,6 +120,7 @@ ROUND_EXAMPLES: dict[str, bytes | str] = {
     "masked update": MASKED.to_bytes(),
     "confirm": ConfirmRequest(SIGNED.digest, SURVIVORS).to_bytes(),
     "confirmed": CONFIRMED.to_bytes(),
+    "unmask": UNMASK.to_bytes(),
     "revealed": REVEALED.to_bytes(),
     "abandon": AbandonRequest(SIGNED.digest, "ok").to_bytes(),
     "abandoned": Abandoned(SIGNED.digest).to_bytes(),
@@ -145,7 +152,7 @@ def test_the_examples_read_back() -> None:
     prepared = Prepared.parse(PREPARED.to_bytes())
     prepared.require_signed(DEVICES[0].public_bytes, SIGNED.digest)
     masked = MaskedUpdate.parse(MASKED.to_bytes(), PLAN)
-    masked.require_signed(DEVICES[0].public_bytes, SIGNED.digest)
+    require_masked(masked.statement, DEVICES[0].public_bytes, SIGNED.digest)
     assert masked.vector.tolist() == [1, 2, 3]
     assert unpack_bits(ConfirmRequest.parse(ConfirmRequest(SIGNED.digest, SURVIVORS).to_bytes()).survivors, 4).tolist() == [
         True,
@@ -158,6 +165,4 @@ def test_the_examples_read_back() -> None:
     head = RosterHead.open(ROSTER.head.sign("demo/authority", AUTHORITY), "demo", POLICY.authority_keys)
     assert RosterExcerpt.parse(ROSTER.excerpt([1, 4]).to_bytes()).require_in(head) == {1: ROSTER.entries[1], 4: ROSTER.entries[4]}
     assert topology_of(PLAN, SIGNED.digest).neighbours(0) == (1, 2, 3)
-    confirmations = ((0, CONFIRMED.signature),)
-    unmask = UnmaskRequest(SIGNED.digest, SURVIVORS, COHORT.to_bytes(), confirmations, ROSTER.excerpt([0]))
-    assert UnmaskRequest.parse(unmask.to_bytes()) == unmask
+    assert UnmaskRequest.parse(UNMASK.to_bytes()) == UNMASK

@@ -13,7 +13,7 @@ from facekeep.privacy.shares import SharePair, seal_pair
 from facekeep.privacy.sharing import split
 from facekeep.protocol import Action, Confirmed, MaskedUpdate, Prepared, Refusal, Revealed, SignedPlan, pack_bits, topology_of
 from facekeep.signing import key_fingerprint
-from facekeep_server.rounds import Phase, Round, RoundReport
+from facekeep_server.rounds import Outgoing, Phase, Round, RoundReport
 from tests.flows.test_federated_round import completed, fleet_of, require_right_sum
 from tests.simulators.federation import Fleet
 
@@ -158,6 +158,37 @@ def test_a_step_is_complete_when_nobody_is_left_to_wait_for() -> None:
         running.receive(out.index, out.action, body)
     assert running.is_step_complete
     assert running.answered == 4
+
+
+@pytest.mark.parametrize("lie", ["nobody", "one fewer", "one that dropped out more", "longer", "shares of the dropped"])
+def test_an_update_masked_with_others_than_were_shown_is_refused_and_the_round_goes_on(lie: str) -> None:
+    """Accepted, it would end the round for everybody: no holder of its shares reveals its seed, or a mask stays in the sum."""
+    fleet = fleet_of(20)
+    signed, cohort = fleet.plan(noise_multiplier=0.0, dropout=0.3)
+    peers = topology_of(signed.plan, signed.digest).neighbours(BAD)
+    gone = peers[1]
+
+    def change(update: MaskedUpdate) -> MaskedUpdate:
+        shown = np.array([peer != gone for peer in peers])
+        assert update.masked_with == pack_bits(shown)
+        if lie == "nobody":
+            return replace(update, masked_with=bytes(len(update.masked_with)))
+        if lie == "one fewer":
+            return replace(update, masked_with=pack_bits([peer not in (gone, peers[0]) for peer in peers]))
+        if lie == "longer":
+            return replace(update, masked_with=update.masked_with + b"\0")
+        if lie == "shares of the dropped":
+            return replace(update, without_shares=pack_bits(~shown))
+        return replace(update, masked_with=pack_bits(np.ones(len(peers), dtype=bool)))
+
+    def reply(out: Outgoing, body: bytes) -> bytes:
+        if (out.index, out.action) != (BAD, Action.TRAIN):
+            return body
+        return change(MaskedUpdate.parse(body, signed.plan)).signed(key_of(fleet), signed.digest).to_bytes()
+
+    drop = lambda action, index: action is Action.PREPARE and index == gone  # noqa: E731
+    running = fleet.run(signed, cohort, drop=drop, reply=reply)
+    assert require_left_out(fleet, running, "federation.malformed", "train").survivors == 18
 
 
 # Values that no honest device has

@@ -12,7 +12,7 @@ Steps:
     5 contribute, outside of any transaction
     6 require consent once more, charge the budget, clip, quantise, add noise, mask
     7 confirm: sign one list of survivors, no other
-    8 unmask: check the quorum; give one share for each neighbour, and forget all others
+    8 unmask: check the quorum, and whom each survivor masked with; give one share for each neighbour, and forget all others
     9 abandon: forget the round
     10 append to the audit trail, in the transaction of the answer; or what was refused, with its code
 """

@@ -74,6 +74,7 @@ class RoundState:
         mask_key: private X25519 key of this round; empty once it is of no more use.
         self_seed: seed of the own mask; likewise.
         pairs: shares held of neighbours, in order of their places; empty once revealed.
+        masked_with: bitmap over the neighbours that were shown in TRAIN; empty before.
         confirmed: the list of survivors this device signed; empty before.
         given: step -> what was answered.
         used: pseudonyms, 32 bytes each, of the subjects that the masked update was made of.
@@ -85,6 +86,7 @@ class RoundState:
     mask_key: bytes = field(repr=False)
     self_seed: bytes = field(repr=False)
     pairs: tuple[HeldPair, ...] = ()
+    masked_with: bytes = b""
     confirmed: bytes = b""
     given: tuple[tuple[str, Given], ...] = ()
     used: tuple[bytes, ...] = ()
@@ -110,7 +112,7 @@ class RoundState:
         writer.sized(self.mask_key).sized(self.self_seed).number(len(self.pairs), 2)
         for pair in self.pairs:
             writer.number(pair.place, 4).fixed(pair.mask_key, SHARE_SIZE).fixed(pair.self_seed, SHARE_SIZE)
-        writer.sized(self.confirmed).number(len(self.given), 1)
+        writer.sized(self.masked_with).sized(self.confirmed).number(len(self.given), 1)
         for step, given in self.given:
             writer.sized(step.encode()).fixed(given.question, 32).sized(given.answer)
         writer.number(len(self.used), 4).fixed(b"".join(self.used), 32 * len(self.used))
@@ -131,7 +133,7 @@ class RoundState:
         pairs = tuple(
             HeldPair(reader.number(4, MOST_COHORT), reader.fixed(SHARE_SIZE), reader.fixed(SHARE_SIZE)) for _ in range(count)
         )
-        confirmed = reader.sized(MOST_BITMAP_BYTES)
+        masked_with, confirmed = reader.sized(MOST_NEIGHBOURS // 8), reader.sized(MOST_BITMAP_BYTES)
         given = tuple((reader.text(16), Given(reader.fixed(32), reader.sized(_MOST_ANSWER))) for _ in range(reader.number(1, 8)))
         used = tuple(reader.fixed(32) for _ in range(reader.number(4, 1 << 20)))
         reader.end()
@@ -142,6 +144,7 @@ class RoundState:
             mask_key=mask_key,
             self_seed=self_seed,
             pairs=pairs,
+            masked_with=masked_with,
             confirmed=confirmed,
             given=given,
             used=used,

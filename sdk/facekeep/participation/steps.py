@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
 
 from facekeep.errors import FederationError
 from facekeep.participation.contribution import Contribution, to_row
@@ -41,6 +43,7 @@ from facekeep.protocol import (
     pack_bits,
     require_acceptable,
     require_advert,
+    require_masked,
     seed_commitment,
     topology_of,
     unpack_bits,
@@ -144,11 +147,13 @@ class Meeting:
     Attributes:
         mask_keys: place -> public mask key.
         pairs: shares held of them.
+        masked_with: bitmap over all neighbours: those that prepared.
         without_shares: bitmap over all neighbours: those that prepared and whose pair did not open.
     """
 
     mask_keys: dict[int, bytes] = field(repr=False)
     pairs: tuple[HeldPair, ...] = field(repr=False)
+    masked_with: bytes
     without_shares: bytes
 
 
@@ -158,8 +163,11 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     Raises:
         TrustError: "trust.bad_signature" if the server shows a key that the neighbour did not sign.
         FederationError: "federation.not_a_member" for somebody who is no neighbour; "federation.cohort_too_small" if fewer than
-            the threshold are left; "federation.malformed" for a key of low order.
+            the threshold are left; "federation.wrong_step" after an update; "federation.malformed" for a key of low order.
     """
+    # After UNMASK the answer to TRAIN is forgotten, and with it what would refuse another one.
+    if not state.mask_key:
+        raise wrong_step("This device has sent its update")
     signed = state.signed
     known = {peer.place: peer.device_key for peer in state.peers}
     if any(advert.place not in known for advert in request.adverts):
@@ -178,7 +186,8 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
             missing.add(advert.place)
         else:
             pairs.append(HeldPair(advert.place, pair.mask_key.to_bytes(), pair.self_seed.to_bytes()))
-    return Meeting(mask_keys, tuple(pairs), pack_bits([peer.place in missing for peer in state.peers]))
+    masked_with, without = (pack_bits([peer.place in those for peer in state.peers]) for those in (mask_keys.keys(), missing))
+    return Meeting(mask_keys, tuple(pairs), masked_with, without)
 
 
 def mask_update(
@@ -196,10 +205,10 @@ def mask_update(
         values = values + discrete_gaussian(plan.noise_variance, plan.size, randomness)
     seeds = {place: pairwise_seed(state.mask_key, key, context) for place, key in meeting.mask_keys.items()}
     vector = add_masks(to_ring(values), index=state.place, self_seed=state.self_seed, pair_seeds=seeds, context=context)
-    answer = MaskedUpdate(state.place, meeting.without_shares, vector).signed(keys.device, context)
-    given = Given(_digest(request.to_bytes()), answer.to_bytes())
+    answer = MaskedUpdate(state.place, meeting.masked_with, meeting.without_shares, vector).signed(keys.device, context)
+    given = (*state.given, (Action.TRAIN.value, Given(_digest(request.to_bytes()), answer.to_bytes())))
     # The own secrets have done their work: neighbours hold shares of them, and nobody asks this device for them again.
-    return replace(state, mask_key=b"", self_seed=b"", pairs=meeting.pairs, given=(*state.given, (Action.TRAIN.value, given)))
+    return replace(state, mask_key=b"", self_seed=b"", pairs=meeting.pairs, masked_with=meeting.masked_with, given=given)
 
 
 def confirm(state: RoundState, request: ConfirmRequest, keys: DeviceKeys) -> RoundState:
@@ -217,6 +226,9 @@ def confirm(state: RoundState, request: ConfirmRequest, keys: DeviceKeys) -> Rou
     if survivors[state.place] and state.find_given(Action.TRAIN.value) is None:
         raise wrong_step("The server counts this device as a survivor; it has sent no update")
     topology.require_summable(survivors)
+    # Who has sent no update was shown nobody, and has nothing to compare the list with.
+    if state.masked_with:
+        topology.require_masked_edges(state.place, unpack_bits(state.masked_with, len(state.peers)), survivors)
     answer = Confirmed(state.place).signed(keys.device, signed.digest, request.survivors)
     given = Given(_digest(request.to_bytes()), answer.to_bytes())
     return replace(state, confirmed=request.survivors, given=(*state.given, (Action.CONFIRM.value, given)))
@@ -226,9 +238,9 @@ def reveal(state: RoundState, request: UnmaskRequest, keys: DeviceKeys) -> Round
     """Return the state with the answer to UNMASK, and without any share: what was not revealed never will be.
 
     Raises:
-        FederationError: "federation.no_quorum", "federation.wrong_step", "federation.cohort_too_small", "federation.not_a_member",
-            "federation.malformed".
-        TrustError: "trust.bad_signature" for a forged confirmation.
+        FederationError: "federation.no_quorum", "federation.wrong_step", "federation.not_a_member"; "federation.cohort_too_small",
+            also if a survivor lacks the mask of a neighbour that is counted as one; "federation.malformed".
+        TrustError: "trust.bad_signature" for a forged confirmation or statement.
     """
     signed = state.signed
     plan, topology = signed.plan, state.topology(signed)
@@ -238,8 +250,10 @@ def reveal(state: RoundState, request: UnmaskRequest, keys: DeviceKeys) -> Round
     # Two lists: whoever tells some that a device survived and others that it dropped out collects both of its secrets.
     if state.confirmed and state.confirmed != request.survivors:
         raise FederationError("federation.no_quorum", "The list of survivors is not the one that this device confirmed.")
-    _require_quorum(request, signed, topology.committee)
+    _require_quorum(replace(request, statements=()), signed, topology.committee)
     topology.require_summable(survivors)
+    topology.require_masked_edges(state.place, unpack_bits(state.masked_with, len(state.peers)), survivors)
+    _require_masked_neighbours(request, state, signed, survivors)
     held = {pair.place: pair for pair in state.pairs}
     shares = tuple(pair.self_seed if survivors[pair.place] else pair.mask_key for pair in state.pairs)
     holders = pack_bits([peer.place in held for peer in state.peers])
@@ -248,6 +262,17 @@ def reveal(state: RoundState, request: UnmaskRequest, keys: DeviceKeys) -> Round
     # The masked update is in the sum: the server has it.
     kept = tuple((step, item) for step, item in state.given if step != Action.TRAIN.value)
     return replace(state, pairs=(), given=(*kept, (Action.UNMASK.value, given)))
+
+
+def _require_masked_neighbours(request: UnmaskRequest, state: RoundState, signed: SignedPlan, survivors: NDArray[np.bool_]) -> None:
+    """Return if each neighbour whose seed is asked for signed that it masked with all of its own neighbours that survived."""
+    topology, alive = state.topology(signed), {peer.place: peer.device_key for peer in state.peers if survivors[peer.place]}
+    if [statement.place for statement in request.statements] != list(alive):
+        raise FederationError("federation.malformed", "The statements are not those of the neighbours that survived.")
+    for statement in request.statements:
+        require_masked(statement, alive[statement.place], signed.digest)
+        masked_with = unpack_bits(statement.masked_with, signed.plan.neighbours)
+        topology.require_masked_edges(statement.place, masked_with, survivors)
 
 
 def given_before(state: RoundState | None, action: Action, request: bytes) -> bytes | None:
@@ -266,7 +291,8 @@ def given_before(state: RoundState | None, action: Action, request: bytes) -> by
     raise wrong_step("This step was answered, to another request")
 
 
-# The last success is remembered: the answer depends on nothing but the arguments, and a simulator asks for every device.
+# The last success is remembered: the answer depends on nothing but the arguments, and a simulator asks for every device. The
+# statements, which differ from one device to the next, are left out before.
 @lru_cache(maxsize=1)
 def _require_quorum(request: UnmaskRequest, signed: SignedPlan, committee: tuple[int, ...]) -> None:
     plan, cohort = signed.plan, _open_cohort(request.cohort, signed)

@@ -17,6 +17,7 @@ from facekeep.protocol.answers import (
     Prepared,
     Revealed,
     require_advert,
+    require_masked,
     seed_commitment,
 )
 from facekeep.protocol.cohort import Cohort, drawing_order, drawn_devices, pack_bits, unpack_bits
@@ -28,6 +29,7 @@ from facekeep.protocol.requests import (
     Advert,
     Challenge,
     ConfirmRequest,
+    MaskedStatement,
     PrepareRequest,
     TrainRequest,
     UnmaskRequest,
@@ -51,6 +53,7 @@ __all__ = [
     "Introduction",
     "Kind",
     "Level",
+    "MaskedStatement",
     "MaskedUpdate",
     "PrepareRequest",
     "Prepared",
@@ -76,6 +79,7 @@ __all__ = [
     "require_acceptable",
     "require_advert",
     "require_current",
+    "require_masked",
     "seed_commitment",
     "topology_of",
     "unpack_bits",

@@ -17,7 +17,7 @@ from facekeep.privacy.shares import SEALED_SIZE
 from facekeep.privacy.sharing import SHARE_SIZE
 from facekeep.protocol.codec import Reader, Writer
 from facekeep.protocol.plan import MOST_COHORT, MOST_NEIGHBOURS, RoundPlan
-from facekeep.protocol.requests import DIGEST_BYTES, NONCE_BYTES, Advert, Challenge
+from facekeep.protocol.requests import DIGEST_BYTES, NONCE_BYTES, Advert, Challenge, MaskedStatement
 from facekeep.protocol.roster import RosterEntry
 from facekeep.signing import SIGNATURE_BYTES, DeviceKey, verify_signature
 
@@ -128,6 +128,8 @@ class MaskedUpdate:
 
     Attributes:
         place: the device's place in the cohort.
+        masked_with: bitmap over its neighbours: those it was shown, and masked with. Who holds its shares reveals none if
+            somebody is missing here who is counted as a survivor.
         without_shares: bitmap over its neighbours: those whose pair of shares did not open; without enough holders of its shares
             a device cannot be counted as a survivor.
         vector: (size,) uint32, read-only: parameters and extras.
@@ -135,6 +137,7 @@ class MaskedUpdate:
     """
 
     place: int
+    masked_with: bytes
     without_shares: bytes
     vector: NDArray[np.uint32]
     signature: bytes = _BLANK
@@ -144,19 +147,17 @@ class MaskedUpdate:
 
     def signed(self, key: DeviceKey, plan: bytes) -> MaskedUpdate:
         """Return it signed."""
-        return replace(self, signature=key.sign("federation.masked/v1", self._statement(plan)))
+        return replace(self, signature=key.sign("federation.masked/v1", _masked_statement(plan, self.statement)))
 
-    def require_signed(self, device_key: bytes, plan: bytes) -> None:
-        """Return if `device_key` signed. Raises: TrustError: "trust.bad_signature"."""
-        verify_signature(device_key, "federation.masked/v1", self._statement(plan), self.signature)
-
-    def _statement(self, plan: bytes) -> bytes:
+    @property
+    def statement(self) -> MaskedStatement:
+        """What others are shown of this: all but the vector, of which it holds the digest."""
         digest = hashlib.sha256(self.vector.astype("<u4", copy=False).data).digest()
-        return Writer().fixed(plan, DIGEST_BYTES).number(self.place, 4).sized(self.without_shares).fixed(digest, 32).to_bytes()
+        return MaskedStatement(self.place, self.masked_with, self.without_shares, digest, self.signature)
 
     def to_bytes(self) -> bytes:
         """Return the message; numbers of the vector are little-endian."""
-        writer = Writer(_MASKED).number(self.place, 4).sized(self.without_shares)
+        writer = Writer(_MASKED).number(self.place, 4).sized(self.masked_with).sized(self.without_shares)
         return writer.sized(self.vector.astype("<u4", copy=False).tobytes()).fixed(self.signature, SIGNATURE_BYTES).to_bytes()
 
     @classmethod
@@ -165,13 +166,19 @@ class MaskedUpdate:
         "federation.malformed"."""
         size = 4 * plan.size
         reader = Reader(data, _MASKED, 1024 + 2 * size)
-        place, without = reader.number(4, MOST_COHORT), reader.sized(MOST_NEIGHBOURS // 8)
+        place, masked_with = reader.number(4, MOST_COHORT), reader.sized(MOST_NEIGHBOURS // 8)
+        without = reader.sized(MOST_NEIGHBOURS // 8)
         if (found_size := reader.number(4, 1 << 31)) != size:
             raise FederationError("federation.invalid_update", f"A vector of {found_size} bytes came; the plan has {size}.")
         vector = np.frombuffer(reader.fixed(size), "<u4").astype(np.uint32, copy=False)
-        found = cls(place, without, vector, reader.fixed(SIGNATURE_BYTES))
+        found = cls(place, masked_with, without, vector, reader.fixed(SIGNATURE_BYTES))
         reader.end()
         return found
+
+
+def require_masked(statement: MaskedStatement, device_key: bytes, plan: bytes) -> None:
+    """Return if the device signed what is said of its masked update. Raises: TrustError: "trust.bad_signature"."""
+    verify_signature(device_key, "federation.masked/v1", _masked_statement(plan, statement), statement.signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +285,11 @@ def _prepared_statement(plan: bytes, advert: Advert) -> bytes:
     return writer.fixed(advert.sealed_digest, 32).to_bytes()
 
 
+def _masked_statement(plan: bytes, statement: MaskedStatement) -> bytes:
+    writer = Writer().fixed(plan, DIGEST_BYTES).number(statement.place, 4).sized(statement.masked_with)
+    return writer.sized(statement.without_shares).fixed(statement.vector_digest, 32).to_bytes()
+
+
 __all__ = [
     "NONCE_BYTES",
     "Abandoned",
@@ -287,5 +299,6 @@ __all__ = [
     "Prepared",
     "Revealed",
     "require_advert",
+    "require_masked",
     "seed_commitment",
 ]

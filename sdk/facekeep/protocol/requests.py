@@ -169,8 +169,39 @@ class ConfirmRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedStatement:
+    """What a device signed of its masked update, but for the vector: whom it masked it with.
+
+    Attributes:
+        place: its place in the cohort.
+        masked_with: bitmap over its neighbours: those whose mask keys are in its masks.
+        without_shares: bitmap over its neighbours: those whose pair of shares did not open.
+        vector_digest: SHA-256 of the vector's bytes.
+        signature: by its device key, over all of these.
+    """
+
+    place: int
+    masked_with: bytes
+    without_shares: bytes
+    vector_digest: bytes
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the part of a message."""
+        writer = Writer().number(self.place, 4).sized(self.masked_with).sized(self.without_shares)
+        return writer.fixed(self.vector_digest, DIGEST_BYTES).fixed(self.signature, SIGNATURE_BYTES).to_bytes()
+
+    @classmethod
+    def read(cls, reader: Reader) -> MaskedStatement:
+        """Return the next statement of a message."""
+        place = reader.number(4, MOST_COHORT)
+        masked_with, without = reader.sized(MOST_NEIGHBOURS // 8), reader.sized(MOST_NEIGHBOURS // 8)
+        return cls(place, masked_with, without, reader.fixed(DIGEST_BYTES), reader.fixed(SIGNATURE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
 class UnmaskRequest:
-    """UNMASK: who survived, as a quorum of the committee confirmed.
+    """UNMASK: who survived, as a quorum of the committee confirmed, and whom the receiver's neighbours among them masked with.
 
     Attributes:
         plan: digest of the plan.
@@ -178,6 +209,7 @@ class UnmaskRequest:
         cohort: bytes of the cohort.
         confirmations: place and signature of each who confirmed, in order of the places.
         excerpt: their entries of the roster, with the proof.
+        statements: one of each neighbour of the receiver that survived, in order of their places.
     """
 
     plan: bytes
@@ -185,9 +217,15 @@ class UnmaskRequest:
     cohort: bytes
     confirmations: tuple[tuple[int, bytes], ...]
     excerpt: RosterExcerpt
+    statements: tuple[MaskedStatement, ...]
 
     def to_bytes(self) -> bytes:
         """Return the message."""
+        parts = [statement.to_bytes() for statement in self.statements]
+        return self.head() + Writer().number(len(parts), 2).to_bytes() + b"".join(parts)
+
+    def head(self) -> bytes:
+        """Return the part of the message that is the same for everybody: all before the statements."""
         writer = Writer(_UNMASK).fixed(self.plan, DIGEST_BYTES).sized(self.survivors).sized(self.cohort)
         writer.number(len(self.confirmations), 2)
         for place, signature in self.confirmations:
@@ -202,11 +240,14 @@ class UnmaskRequest:
         count = reader.number(2, MOST_COMMITTEE)
         found = tuple((reader.number(4, MOST_COHORT), reader.fixed(SIGNATURE_BYTES)) for _ in range(count))
         excerpt = RosterExcerpt.parse(reader.sized(MOST_EXCERPT_BYTES))
+        statements = tuple(MaskedStatement.read(reader) for _ in range(reader.number(2, MOST_NEIGHBOURS)))
         reader.end()
         # One member twice would count as two.
         if any(a >= b for (a, _), (b, _) in pairwise(found)):
             raise malformed("The confirmations are not in order of their places, each once")
-        return cls(plan, survivors, cohort, found, excerpt)
+        if any(a.place >= b.place for a, b in pairwise(statements)):
+            raise malformed("The statements are not in order of their places, each once")
+        return cls(plan, survivors, cohort, found, excerpt, statements)
 
 
 @dataclass(frozen=True, slots=True)

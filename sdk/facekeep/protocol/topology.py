@@ -96,6 +96,25 @@ class Topology:
                 f"device with fewer than {self._plan.threshold} surviving neighbours: its sum could tell of single devices.",
             )
 
+    def require_masked_edges(self, place: int, masked_with: NDArray[np.bool_], alive: NDArray[np.bool_]) -> None:
+        """Return if a survivor masked with every neighbour that is counted as a survivor, too.
+
+        Args:
+            place: of the survivor.
+            masked_with: (neighbours,) bool: those it masked with.
+            alive: (cohort,) bool: the survivors.
+
+        Raises:
+            FederationError: "federation.cohort_too_small".
+        """
+        # Few adverts: an edge without a mask holds nothing together. A server that shows a device some neighbours only, and counts
+        # just those as dropped, would open its update alone.
+        if (alive[self.table[place]] & ~masked_with).any():
+            raise FederationError(
+                "federation.cohort_too_small",
+                f"The update of place {place} is not masked with all of its neighbours that are counted as survivors.",
+            )
+
     def _is_summable(self, members: NDArray[np.int64], alive: NDArray[np.bool_]) -> bool:
         inside = members[alive[members]]
         if inside.size < self._plan.minimum:

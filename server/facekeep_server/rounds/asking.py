@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,14 +35,21 @@ def confirm_request(running: Round) -> bytes:
     return ConfirmRequest(running.signed.digest, pack_bits(running.survivors)).to_bytes()
 
 
-def unmask_request(running: Round) -> bytes:
-    """Return what the survivors are sent in UNMASK: no more confirmations than the quorum takes."""
+def unmask_requests(running: Round, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield place and message of UNMASK: no more confirmations than the quorum takes; what its surviving neighbours signed."""
     confirmed = [place for place in running.topology.committee if running.members[place].confirmation]
-    places = confirmed[: running.signed.plan.quorum]
-    return UnmaskRequest(
+    quorum = confirmed[: running.signed.plan.quorum]
+    request = UnmaskRequest(
         running.signed.digest,
         pack_bits(running.survivors),
         running.cohort.to_bytes(),
-        tuple((place, running.members[place].confirmation) for place in places),
-        running.roster.excerpt([running.cohort.indices[place] for place in places]),
-    ).to_bytes()
+        tuple((place, running.members[place].confirmation) for place in quorum),
+        running.roster.excerpt([running.cohort.indices[place] for place in quorum]),
+        (),
+    )
+    # The head is the same for all, and each statement for all neighbours of a device: written once.
+    head, survivors = request.head(), np.flatnonzero(running.survivors).tolist()
+    written = {place: item.to_bytes() for place in survivors if (item := running.members[place].masked) is not None}
+    for place in places:
+        parts = [written[peer] for peer in running.topology.neighbours(place) if peer in written]
+        yield place, head + len(parts).to_bytes(2, "big") + b"".join(parts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from facekeep.errors import FederationError
 from facekeep.privacy.masking import pairwise_seed
 from facekeep.privacy.sharing import Share
-from facekeep.protocol import Action, Confirmed, MaskedUpdate, Prepared, Revealed, pack_bits, unpack_bits
+from facekeep.protocol import Action, Confirmed, MaskedUpdate, Prepared, Revealed, pack_bits, require_masked, unpack_bits
 
 if TYPE_CHECKING:
     from facekeep_server.rounds.round import Round
@@ -41,12 +41,18 @@ def _take_masked(running: Round, place: int, body: bytes) -> None:
     plan = running.signed.plan
     reply = MaskedUpdate.parse(body, plan)
     _require_place(place, reply.place)
-    reply.require_signed(_key(running, place), running.signed.digest)
-    unpack_bits(reply.without_shares, plan.neighbours)
+    statement = reply.statement
+    require_masked(statement, _key(running, place), running.signed.digest)
+    # Exactly those it was shown. A survivor that lacks a surviving neighbour would end the round: nobody reveals its seed. One that
+    # lacks a neighbour that dropped out, or names one more, would leave a mask in the sum. Whoever survives is among those shown.
+    shown = running.takes_part[running.topology.table[place]]
+    without = unpack_bits(reply.without_shares, plan.neighbours)
+    if reply.masked_with != pack_bits(shown) or (without & ~shown).any():
+        raise FederationError("federation.malformed", "The device masked with other neighbours than those it was shown.")
     # First the vector, then the word that it is there: a crash in between loses the reply, not the sum.
     running.updates.put(place, reply.vector)
     running.sums[running.topology.group_of[place]] += reply.vector
-    running.members[place].take_masked(reply)
+    running.members[place].masked = statement
 
 
 def _take_confirmed(running: Round, place: int, body: bytes) -> None:
@@ -60,11 +66,8 @@ def _take_revealed(running: Round, place: int, body: bytes) -> None:
     reply = Revealed.parse(body)
     _require_place(place, reply.place)
     reply.require_signed(_key(running, place), running.signed.digest)
-    count = running.signed.plan.neighbours
-    without = unpack_bits(running.members[place].without_shares or b"", count)
-    peers = running.topology.neighbours(place)
-    wanted = [bool(running.takes_part[peer]) and not without[slot] for slot, peer in enumerate(peers)]
-    if reply.holders != pack_bits(wanted) or len(reply.shares) != sum(wanted):
+    held = running.members[place].held(running.signed.plan.neighbours)
+    if reply.holders != pack_bits(held) or len(reply.shares) != int(held.sum()):
         raise FederationError("federation.malformed", "The device reveals shares of others than those it holds shares of.")
     for share in reply.shares:
         Share.parse(place + 1, share)

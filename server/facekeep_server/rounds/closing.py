@@ -26,7 +26,7 @@ def close_prepare(running: Round) -> str | None:
 
 def close_train(running: Round) -> str | None:
     """Fix who survived, and return None, or the code of what ends the round."""
-    masked = np.array([member.without_shares is not None for member in running.members])
+    masked = np.array([member.masked is not None for member in running.members])
     running.survivors = running.topology.summable(masked)
     for place in np.flatnonzero(masked & ~running.survivors).tolist():
         vector = running.updates.get(place)
@@ -91,12 +91,12 @@ def holders(running: Round) -> dict[int, list[int]]:
     count = running.signed.plan.neighbours
     found: dict[int, list[int]] = {place: [] for place in np.flatnonzero(running.survivors).tolist()}
     for place in list(found):
-        without = unpack_bits(running.members[place].without_shares or b"", count)
+        held = running.members[place].held(count)
         for slot, peer in enumerate(running.topology.neighbours(place)):
             if running.takes_part[peer]:
-                held = found.setdefault(peer, [])
-                if not without[slot]:
-                    held.append(place)
+                those = found.setdefault(peer, [])
+                if held[slot]:
+                    those.append(place)
     return found
 
 

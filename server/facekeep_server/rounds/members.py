@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facekeep.privacy.shares import SEALED_SIZE
 from facekeep.privacy.sharing import SHARE_SIZE, Share
-from facekeep.protocol import Advert, MaskedUpdate, Prepared, Revealed
+from facekeep.protocol import Advert, MaskedStatement, Prepared, Revealed, unpack_bits
 from facekeep.protocol.codec import Reader, Writer
 from facekeep.protocol.plan import MOST_NEIGHBOURS
 from facekeep_server.rounds.opening import Announced
@@ -21,7 +24,7 @@ class Member:
         sealed_digest: SHA-256 over its sealed pairs.
         signature: over its announcement.
         sealed: the sealed pairs, one after the other; emptied when nobody needs them any more.
-        without_shares: bitmap over its neighbours: whose pair did not open; None before its masked update came.
+        masked: what it signed of its masked update; None before that came.
         confirmation: its signature of the list of survivors; empty before.
         holders: bitmap over its neighbours: whose shares it revealed; None before.
         shares: those, 33 bytes each.
@@ -31,7 +34,7 @@ class Member:
     sealed_digest: bytes = b""
     signature: bytes = b""
     sealed: bytes = field(default=b"", repr=False)
-    without_shares: bytes | None = None
+    masked: MaskedStatement | None = None
     confirmation: bytes = b""
     holders: bytes | None = None
     shares: bytes = field(default=b"", repr=False)
@@ -40,7 +43,7 @@ class Member:
         """Return whether a valid reply to a step is here."""
         return {
             "prepare": self.announced is not None,
-            "train": self.without_shares is not None,
+            "train": self.masked is not None,
             "confirm": bool(self.confirmation),
             "unmask": self.holders is not None,
         }.get(step, False)
@@ -50,10 +53,6 @@ class Member:
         advert = reply.advert_for(0)
         self.announced = Announced(reply.mask_key, reply.commitment)
         self.sealed_digest, self.signature, self.sealed = advert.sealed_digest, reply.signature, b"".join(reply.sealed)
-
-    def take_masked(self, reply: MaskedUpdate) -> None:
-        """Keep what is said beside a masked update."""
-        self.without_shares = reply.without_shares
 
     def take_revealed(self, reply: Revealed) -> None:
         """Keep revealed shares."""
@@ -70,14 +69,23 @@ class Member:
         """Return the share it revealed as number `number`."""
         return Share.parse(point, self.shares[number * SHARE_SIZE : (number + 1) * SHARE_SIZE])
 
+    def held(self, neighbours: int) -> NDArray[np.bool_]:
+        """Return of which of its neighbours it holds shares: (neighbours,) bool; only once its masked update is here."""
+        if self.masked is None:
+            raise ValueError("a device that has sent no update has not said whose shares it holds")
+        return unpack_bits(self.masked.masked_with, neighbours) & ~unpack_bits(self.masked.without_shares, neighbours)
+
     def write(self, writer: Writer) -> None:
         """Append to a checkpoint."""
         writer.number(self.announced is not None, 1)
         if self.announced is not None:
             writer.fixed(self.announced.mask_key + self.announced.commitment + self.sealed_digest, 96)
             writer.sized(self.signature).sized(self.sealed)
-        for optional in (self.without_shares, self.holders):
-            writer.number(optional is not None, 1).sized(optional or b"")
+        writer.number(self.masked is not None, 1)
+        if self.masked is not None:
+            part = self.masked.to_bytes()
+            writer.fixed(part, len(part))
+        writer.number(self.holders is not None, 1).sized(self.holders or b"")
         writer.sized(self.confirmation).sized(self.shares)
 
     @classmethod
@@ -88,8 +96,8 @@ class Member:
             member.announced = Announced(reader.fixed(32), reader.fixed(32))
             member.sealed_digest, member.signature = reader.fixed(32), reader.sized(64)
             member.sealed = reader.sized(MOST_NEIGHBOURS * SEALED_SIZE)
-        flag, bits = reader.number(1, 1), reader.sized(MOST_NEIGHBOURS // 8)
-        member.without_shares = bits if flag else None
+        if reader.number(1, 1):
+            member.masked = MaskedStatement.read(reader)
         flag, bits = reader.number(1, 1), reader.sized(MOST_NEIGHBOURS // 8)
         member.holders = bits if flag else None
         member.confirmation, member.shares = reader.sized(64), reader.sized(MOST_NEIGHBOURS * SHARE_SIZE)

@@ -163,10 +163,14 @@ class Round:
             for place in sorted(self._waiting):
                 yield Outgoing(indices[place], Action(self.phase.value), make(self, place))
             return
-        if self.phase in (Phase.CONFIRM, Phase.UNMASK):
-            body = asking.confirm_request(self) if self.phase is Phase.CONFIRM else asking.unmask_request(self)
+        if self.phase is Phase.CONFIRM:
+            body = asking.confirm_request(self)
             for place in sorted(self._waiting):
-                yield Outgoing(indices[place], Action(self.phase.value), body)
+                yield Outgoing(indices[place], Action.CONFIRM, body)
+            return
+        if self.phase is Phase.UNMASK:
+            for place, body in asking.unmask_requests(self, sorted(self._waiting)):
+                yield Outgoing(indices[place], Action.UNMASK, body)
             return
         reason = "ok" if self.report is None or self.report.aborted is None else self.report.aborted
         body = AbandonRequest(self.signed.digest, reason).to_bytes()
