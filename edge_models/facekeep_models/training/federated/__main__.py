@@ -26,7 +26,7 @@ from facekeep_models.training.federated.fleet import HELD_OUT, VALIDATION
 from facekeep_models.training.federated.mechanism import Mechanism
 from facekeep_models.training.federated.pictures import prepare_albums
 from facekeep_models.training.federated.report import draw_rounds, write_table
-from facekeep_models.training.federated.rows import BASE, ROWS, Bench
+from facekeep_models.training.federated.rows import BASE, EARLY, ROWS, Bench
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +53,10 @@ def main(arguments: list[str] | None = None) -> None:
     for row in [row for row in rows if not options.rows or row.name in options.rows]:
         begun = time.monotonic()
         models, history = bench.train(row, watch_every=options.watch, say=_say)
-        measured[row.name] = measure(bench.network(row.plan.level), models, scenes)
+        network = bench.network(row.plan.level)
+        measured[row.name] = measure(network, models, scenes)
+        if row.how in {"central", "fleet"} and network.early:
+            measured[row.name + EARLY] = measure(network, [network.without_late(each) for each in models], scenes)
         if history:
             curves[row.name] = history
         if row.how == "fleet":
@@ -68,13 +71,15 @@ def main(arguments: list[str] | None = None) -> None:
                     "noise multiplier": mechanism.charge.noise_multiplier,
                     "variance of a device": mechanism.variance,
                 }
-        found = {name: round(value, 4) for name, value in measured[row.name].tar().items()}
-        _say(f"{row.name}: {time.monotonic() - begun:.0f} s, {json.dumps(found)}")
+        for name in (row.name, row.name + EARLY):
+            if name in measured:
+                found = {key: round(value, 4) for key, value in measured[name].tar().items()}
+                _say(f"{name}: {time.monotonic() - begun:.0f} s, {json.dumps(found)}")
     people = int(scenes.person.max()) + 1
     figures, shares = intervals(
         measured,
         base=BASE,
-        whole={row.name: row.whole for row in rows},
+        whole={row.name + suffix: row.whole for row in rows for suffix in ("", EARLY)},
         people=people,
         resamples=options.resamples,
         seed=options.seed,

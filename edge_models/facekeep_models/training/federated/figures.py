@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from facekeep_models.evaluation.comparisons import Comparisons, compare_all
 from facekeep_models.evaluation.rates import Rates
 from facekeep_models.training.federated.fleet import Scenes
-from facekeep_models.training.federated.network import Network
+from facekeep_models.training.federated.network import CROP, EMBEDDING, Network
 
 # Template by one view, probe by another.
 COMPARED: Final[Mapping[str, tuple[str, str]]] = {
@@ -52,6 +53,13 @@ class Measured:
 @torch.no_grad()
 def embed_all(network: Network, crops: NDArray[np.uint8], parameters: Tensor, *, batch: int = 256) -> Tensor:
     """Return (N, 256) unit vectors of (N, 112, 112, 3) uint8 RGB, on the device of the network."""
+    if network.device == "cpu":
+        session = network.session(parameters)
+        raw = [
+            session.run([EMBEDDING], {CROP: crops[start : start + 32].transpose(0, 3, 1, 2).astype(np.float32)})[0]
+            for start in range(0, len(crops), 32)
+        ]
+        return functional.normalize(torch.from_numpy(np.concatenate(raw)), dim=1)
     parts = []
     for start in range(0, len(crops), batch):
         some = torch.from_numpy(crops[start : start + batch]).to(network.device).permute(0, 3, 1, 2).float()
@@ -132,7 +140,11 @@ def _drawn(measured: Measured, *, people: int, resamples: int, seed: int) -> dic
     rows = [measured.tar()]
     for _ in range(resamples):
         weights = np.bincount(random.integers(people, size=people), minlength=people).astype(np.int64)
-        rows.append(measured.tar(weights))
+        try:
+            rows.append(measured.tar(weights))
+        except ValueError:
+            # Everyone drawn has one picture: the draw is left out, of all rows alike.
+            rows.append(dict.fromkeys(rows[0], np.nan))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 

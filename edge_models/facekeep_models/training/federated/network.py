@@ -9,6 +9,7 @@ from typing import Final, Literal
 import onnx
 import torch
 from onnx import numpy_helper
+from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor
 
 from facekeep_models.catalogue import WEIGHTS
@@ -17,7 +18,11 @@ from facekeep_models.training.gradients.torch_graph import TorchGraph, unit_rows
 SHIPPED: Final = WEIGHTS / "facekeep-embedder" / "onnx-fp32" / "facekeep_embedder.onnx"
 Level = Literal["channels", "head", "deep"]
 HEAD: Final = "head.weight"
-_CROP, _PARAMETERS, _RAW = "crop", "parameters", "embedding"
+# Where the second stage begins: before it the network sees light and edges, behind it people.
+_SECOND_STAGE: Final = "backbone_5"
+CROP: Final = "crop"
+EMBEDDING: Final = "embedding"
+_PARAMETERS: Final = "parameters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Network:
 
     def __init__(self, level: Level = "channels", device: str = "cpu", path: Path = SHIPPED) -> None:
         model = onnx.load(path)
+        self._model = model
         self._graph = TorchGraph(model, device=device)
         self.device = device
         self.level = level
@@ -81,6 +87,25 @@ class Network:
         """Return (..., 54560) what the file holds, of (..., P) what is trained."""
         return self._whole.expand(*parameters.shape[:-1], -1).index_copy(-1, self.places, parameters)
 
+    @property
+    def early(self) -> int:
+        """Return how many of the trained numbers, the first of them, belong to the layers before the second stage."""
+        return next((part.start for part in self.parts if part.name.startswith((_SECOND_STAGE, HEAD))), len(self.start))
+
+    def without_late(self, parameters: Tensor) -> Tensor:
+        """Return (P,) with everything from the second stage on as it was before training."""
+        return torch.cat([parameters[: self.early], self.start[self.early :]])
+
+    def session(self, parameters: Tensor) -> InferenceSession:
+        """Return a runtime with these parameters: on a CPU three times as fast as PyTorch."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        (place,) = (number for number, each in enumerate(model.graph.initializer) if each.name == _PARAMETERS)
+        model.graph.initializer[place].CopyFrom(numpy_helper.from_array(self.whole(parameters).cpu().numpy(), _PARAMETERS))
+        options = SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
     def embed(self, crops: Tensor, parameters: Tensor) -> Tensor:
         """Return (N, 256) unit vectors.
 
@@ -89,8 +114,8 @@ class Network:
             parameters: (P,) for all crops, or (N, P), of each its own.
         """
         if parameters.ndim == 1:
-            return unit_rows(self._graph({_CROP: crops, _PARAMETERS: self.whole(parameters)}, [_RAW])[_RAW])
+            return unit_rows(self._graph({CROP: crops, _PARAMETERS: self.whole(parameters)}, [EMBEDDING])[EMBEDDING])
         return torch.vmap(self._one)(crops, self.whole(parameters))
 
     def _one(self, crop: Tensor, whole: Tensor) -> Tensor:
-        return unit_rows(self._graph({_CROP: crop[None], _PARAMETERS: whole}, [_RAW])[_RAW])[0]
+        return unit_rows(self._graph({CROP: crop[None], _PARAMETERS: whole}, [EMBEDDING])[EMBEDDING])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from facekeep_models.training.federated.server import train_fleet
 
 Fleet = Literal["whole", "two pictures", "synthetic"]
 BASE: Final = "base"
+# What the layers from the second stage on learnt is thrown away: on people the embedder does not know it does harm.
+EARLY: Final = ", early layers"
 WHOLE_GAIN: Final = "centralised"
 
 
@@ -120,7 +123,7 @@ class Bench:
     def train(self, row: Row, *, watch_every: int, say: Callable[[str], None]) -> tuple[list[Tensor], list[dict[str, float]]]:
         """Return the models of a row and what was watched: from `work` where they were made before."""
         network, home = self.network(row.plan.level), self.work / "rows"
-        file, plan = home / f"{_slug(row.name)}.npy", row.plan
+        file, told, plan = home / f"{_slug(row.name)}.npy", home / f"{_slug(row.name)}.json", row.plan
         history: list[dict[str, float]] = []
 
         def watch(number: int, parameters: Tensor) -> dict[str, float]:
@@ -130,14 +133,15 @@ class Bench:
             say(f"{row.name}, round {number}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
             return found
 
+        if file.exists() and told.exists():
+            models = [torch.from_numpy(each).to(self._device) for each in np.load(file)]
+            return models, json.loads(told.read_text())
         if row.how == "fleet":
             lesson = self.lesson(row.fleet, plan.day_weight)
             at, history = train_fleet(
                 network, lesson, plan, seed=row.seed, work=self.work / "rounds", name=_slug(row.name), watch=watch
             )
             models = [at]
-        elif file.exists():
-            models = [torch.from_numpy(each).to(self._device) for each in np.load(file)]
         elif row.how == "base":
             models = [network.start]
         elif row.how == "central":
@@ -147,6 +151,7 @@ class Bench:
             models = train_alone(network, self.lesson(row.fleet), plan.objective, self.validation, devices=8, seed=self._seed)
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         np.save(file, np.stack([each.cpu().numpy() for each in models]))
+        told.write_text(json.dumps(history))
         return models, history
 
     def scenes(self) -> Scenes:

@@ -109,8 +109,8 @@ def train_fleet(
 def _save(file: Path, number: int, at: Tensor, first: Tensor, second: Tensor, history: list[dict[str, float]]) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_suffix(".part.npz")
-    rows = np.array([list(row.values()) for row in history], np.float64).reshape(len(history), -1)
     names = np.array(list(history[0]) if history else [], dtype=np.str_)
+    rows = np.array([list(row.values()) for row in history], np.float64).reshape(len(history), len(names))
     vectors = {key: value.cpu().numpy() for key, value in (("at", at), ("first", first), ("second", second))}
     np.savez(part, round=number, history=rows, watched=names, **vectors)
     part.replace(file)
