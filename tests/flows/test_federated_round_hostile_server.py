@@ -234,6 +234,18 @@ def test_swapped_mask_keys_are_refused() -> None:
     scene.finish()
 
 
+def test_a_mask_key_that_an_accomplice_copied_is_refused() -> None:
+    """Towards one neighbour the mask is added, towards an accomplice on the other side it is taken away again."""
+    scene = Scene(Phase.TRAIN, 20)
+    request = TrainRequest.parse(scene.out.body)
+    copied, last = request.adverts[0], request.adverts[-1]
+    accomplice = scene.fleet.devices[scene.cohort.indices[last.place]].keys.device
+    pairs = (last.sealed,) * scene.plan.neighbours
+    forged = Prepared(last.place, copied.mask_key, last.commitment, pairs).signed(accomplice, scene.signed.digest).advert_for(0)
+    assert scene.ask(replace(request, adverts=(*request.adverts[:-1], forged)).to_bytes()) == "federation.malformed"
+    scene.finish()
+
+
 def test_a_cohort_of_one_is_refused_at_every_step() -> None:
     scene = Scene(Phase.TRAIN)
     request = TrainRequest.parse(scene.out.body)

@@ -280,6 +280,31 @@ def test_a_mask_key_of_low_order_is_refused_before_a_neighbour_sees_it() -> None
     require_left_out(fleet, run_with(fleet, Action.PREPARE, low), "federation.malformed", "prepare")
 
 
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_a_mask_key_of_another_device_is_refused_before_a_neighbour_sees_it(is_restored: bool) -> None:
+    fleet = fleet_of(12)
+    signed, cohort = fleet.plan(noise_multiplier=0.0, dropout=0.3)
+    running = fleet.begin(signed, cohort)
+    keys: list[bytes] = []
+
+    def copy(out: Outgoing, body: bytes) -> bytes:
+        reply = Prepared.parse(body)
+        keys.append(reply.mask_key)
+        if out.index != BAD:
+            return body
+        return replace(reply, mask_key=keys[0]).signed(key_of(fleet), signed.digest).to_bytes()
+
+    fleet.step(running, drop=lambda action, index: index >= BAD, reply=copy)
+    if is_restored:
+        running = Round.parse(running.to_bytes(), fleet.roster, fleet.policy.planner_keys, record=fleet.events.append)
+    fleet.step(running, reply=copy)
+    running.close_step(fleet.clock.now())
+    while not running.has_ended:
+        fleet.step(running)
+        running.close_step(fleet.clock.now())
+    require_left_out(fleet, running, "federation.malformed", "prepare")
+
+
 def test_too_few_sealed_shares_are_refused() -> None:
     fleet = fleet_of(12)
 

@@ -48,6 +48,7 @@ from facekeep.protocol import (
     topology_of,
     unpack_bits,
 )
+from facekeep.protocol.codec import malformed
 from facekeep.randomness import Randomness
 from facekeep.signing import DeviceKey
 
@@ -163,7 +164,8 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     Raises:
         TrustError: "trust.bad_signature" if the server shows a key that the neighbour did not sign.
         FederationError: "federation.not_a_member" for somebody who is no neighbour; "federation.cohort_too_small" if fewer than
-            the threshold are left; "federation.wrong_step" after an update; "federation.malformed" for a key of low order.
+            the threshold are left; "federation.wrong_step" after an update; "federation.malformed" if two show the same key, or one
+            of low order.
     """
     # After UNMASK the answer to TRAIN is forgotten, and with it what would refuse another one.
     if not state.mask_key:
@@ -174,6 +176,10 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
         raise FederationError("federation.not_a_member", "The server shows somebody who is no neighbour of this device.")
     if len(request.adverts) < signed.plan.threshold:
         raise FederationError("federation.cohort_too_small", f"Only {len(request.adverts)} neighbours prepared.")
+    # Copied keys: the masks towards a neighbour at a higher place and one at a lower place that shows its key would cancel, and
+    # with each accomplice beside it a device would lose the mask of an honest neighbour as well.
+    if len({advert.mask_key for advert in request.adverts}) < len(request.adverts):
+        raise malformed("Two neighbours show the same mask key")
     mask_keys, pairs, missing = {}, [], set()
     for advert in request.adverts:
         # Swapped keys: with a key of its own in a neighbour's place the server would know the mask.
@@ -268,7 +274,7 @@ def _require_masked_neighbours(request: UnmaskRequest, state: RoundState, signed
     """Return if each neighbour whose seed is asked for signed that it masked with all of its own neighbours that survived."""
     topology, alive = state.topology(signed), {peer.place: peer.device_key for peer in state.peers if survivors[peer.place]}
     if [statement.place for statement in request.statements] != list(alive):
-        raise FederationError("federation.malformed", "The statements are not those of the neighbours that survived.")
+        raise malformed("The statements are not those of the neighbours that survived")
     for statement in request.statements:
         require_masked(statement, alive[statement.place], signed.digest)
         masked_with = unpack_bits(statement.masked_with, signed.plan.neighbours)

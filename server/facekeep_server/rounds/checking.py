@@ -34,6 +34,10 @@ def _take_prepared(running: Round, place: int, body: bytes) -> None:
         raise FederationError("federation.malformed", "The device gave shares to another number of neighbours than it has.")
     # A key of low order would end the round of every neighbour that was shown it.
     pairwise_seed(_PROBE, reply.mask_key, running.signed.digest)
+    # Neighbours of both would refuse to mask with either.
+    if reply.mask_key in running.mask_keys:
+        raise FederationError("federation.malformed", "The device announces the mask key of another.")
+    running.mask_keys.add(reply.mask_key)
     running.members[place].take_prepared(reply)
 
 

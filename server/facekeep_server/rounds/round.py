@@ -116,6 +116,7 @@ class Round:
         self.record, self.threads = record, threads
         self.report: RoundReport | None = None
         self.members = [Member() for _ in range(len(cohort))]
+        self.mask_keys: set[bytes] = set()
         # Who goes on after PREPARE, and after TRAIN: fixed when the step closes.
         self.takes_part: NDArray[np.bool_] = np.ones(len(cohort), dtype=bool)
         self.survivors: NDArray[np.bool_] = np.zeros(len(cohort), dtype=bool)
@@ -286,6 +287,7 @@ class Round:
         """Begin a step: who is asked, who has answered already. For a round that is restored, too."""
         self.phase = phase
         members, everybody = self.members, range(len(self.members))
+        self.mask_keys = {member.announced.mask_key for member in members if member.announced is not None}
         asked: Iterable[int] = ()
         if phase is Phase.PREPARE:
             asked = everybody
