@@ -15,10 +15,12 @@ from facekeep import Device, KeyFile, PackStore, Purpose, Settings
 from facekeep.clock import ManualClock
 from facekeep.errors import FacekeepError
 from facekeep.flows.contributing import contributing_kinds
+from facekeep.participation import DeviceKeys
 from facekeep.protocol import Kind, Level, RoundPlan
 from facekeep.protocol.statistics import CALIBRATION_EXTRAS, CalibrationSettings, DemographicSettings
 from tests.flows.conftest import ALL, NOTICE, picture
 from tests.flows.release_setting import DETECTOR, EMBEDDER, FLEET, policy, write_pack
+from tests.simulators.federation import Fleet
 
 WITH_STATISTICS = ALL | {Purpose.CALIBRATION_STATISTICS}
 PEOPLE = {"alice": 1, "bob": 2, "carol": 3}
@@ -174,3 +176,59 @@ def test_forgetting_takes_no_consent(device: Device) -> None:
 def declared(device: Device) -> dict[str, str | None]:
     with device._vault.transaction(durable=False) as transaction:
         return {handle.name: transaction.declared(handle) for handle in transaction.subjects()}
+
+
+def test_a_whole_round_of_whole_devices(tmp_path: Path, packs: PackStore) -> None:
+    """Four devices with vaults of their own answer every message of a calibration; the sum is that of their own scores."""
+    fleet = Fleet(seed=11)
+    fleet.allow(epsilon=1e9)
+    devices = []
+    for number in range(4):
+        folder = tmp_path / f"device-{number}"
+        folder.mkdir()
+        options: dict[str, Any] = {"detector": DETECTOR, "embedder": EMBEDDER, "packs": packs, "clock": fleet.clock}
+        device = Device.open(folder / "home", key=KeyFile(folder / "key"), settings=Settings(target_fpir=0.05), **options)
+        device.federation.join(fleet.policy)
+        for name, person in (("alice", 10 * number + 1), ("bob", 10 * number + 2), ("carol", 10 * number + 3)):
+            purposes = ALL if name == "carol" else WITH_STATISTICS
+            grant = device.consents.grant(name, purposes=purposes, valid_for="P300D", notice=NOTICE)
+            device.enrol(name, [picture(person, 0), picture(person, 1)], grant)
+        devices.append(device)
+    fleet.devices = [Whole(device) for device in devices]
+    fleet._renew()
+    signed, cohort = fleet.plan(
+        kind=Kind.CALIBRATION,
+        level=Level.NONE,
+        length=CALIBRATION.bins,
+        noise_multiplier=1e-4,
+        base=base_of(devices[0]),
+        extras=CALIBRATION_EXTRAS,
+        settings=CALIBRATION.to_settings(),
+    )
+    report = fleet.run(signed, cohort).report
+    assert report is not None
+    assert (report.aborted, report.contributors) == (None, 4)
+    assert report.update is not None
+    # Carol did not consent to it: of each device one pair of people is told.
+    scores = [(vectors(device, "alice") @ vectors(device, "bob").T).ravel() for device in devices]
+    plain = np.mean([[np.mean((each >= low) & (each < low + 0.04)) for low in CALIBRATION.edges] for each in scores], axis=0)
+    np.testing.assert_allclose(report.update, plain * min(1.0, signed.plan.update_clip), atol=2e-3)
+    for device in devices:
+        joined = [entry for entry in map(json.loads, device.trail_entries()) if entry["event"] == "round.joined"]
+        assert [entry["details"]["kind"] for entry in joined] == ["calibration", "calibration"]
+        assert len({entry["subject"] for entry in joined}) == 2
+        device.close()
+
+
+class Whole:
+    """A device as the simulator asks it."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        with device._vault.transaction(durable=False) as transaction:
+            exchange = transaction.read_sealed("federation/exchange")
+        assert exchange is not None
+        self.entry = DeviceKeys(device._vault.device_key, exchange).entry
+
+    def handle(self, action: str, body: bytes) -> bytes:
+        return self.device.federation.handle(action, body)

@@ -1,6 +1,6 @@
 """What plans of the kinds "calibration" and "demographic" ask for: settings that device and server read alike. Pure.
 
-Format: docs/formats/round.md, "Settings of the other kinds"; what the sums are worth: docs/compliance/federated-statistics.md.
+Format, and what the sums are worth: docs/compliance/federated-statistics.md.
 """
 
 from __future__ import annotations
