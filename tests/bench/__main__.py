@@ -25,6 +25,7 @@ from tests.bench import (
     server,
     speed,
     startup,
+    statistics,
     tamper,
     training,
     vault,
@@ -56,6 +57,7 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "simulation": federation.simulation,
     "privacy": privacy.privacy,
     "training": training.training,
+    "statistics": statistics.statistics,
 }
 
 
