@@ -216,7 +216,7 @@ def _settle(fleet: LoopbackFleet, demo: Demo) -> None:
 def memory_of(fleet: LoopbackFleet) -> dict[str, float]:
     """Return the resident megabytes of one process of each kind that runs for this fleet."""
     kinds = {"flower-superlink": "SuperLink", "flower-supernode": "SuperNode", "flower-superexec": "SuperExec"}
-    places = [fleet.state.settings.control, *(str(device.port) for device in fleet.devices)]
+    places = [fleet.state.settings.control.rpartition(":")[2], *(str(device.port) for device in fleet.devices)]
     found: dict[str, float] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:

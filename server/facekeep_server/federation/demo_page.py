@@ -67,7 +67,7 @@ def _accuracy(rounds: Sequence[DemoRound]) -> str:
         return _figure("Accuracy", "No round was completed.", "", ())
     series = {}
     for name, words in (("poor", "poor camera against day template"), ("day", "day against day")):
-        # A candidate that was withheld is not in use: the line goes on from the model before it.
+        # Each is compared with the model in use; one that was withheld is on the line too, and nobody uses it.
         series[words] = [judged[0]["before"][name], *(item["after"][name] for item in judged)]
     low = min(min(values) for values in series.values())
     body = _axes(0, len(judged), max(0.0, low - 0.06), 1.0, "share recognised", "round", is_share=True)
@@ -103,7 +103,7 @@ def _privacy(rounds: Sequence[DemoRound]) -> str:
     )
     told = next((item.spent for item in reversed(rounds) if item.spent is not None), None)
     words = (
-        (f"Upper bound for a device in every round; the devices' own ledgers say {told:,.0f}. " if told is not None else "")
+        (f"What the plans state, added up; the devices' own ledgers say {told:,.0f} in the end. " if told is not None else "")
         + "That is no privacy, and the page says so: noise that hides one of five drowns the sum of five. With 500 devices in a "
         "sum the same privacy costs the mean a hundredth of that error (docs/models/federated.md has the figures for epsilon 8)."
     )
