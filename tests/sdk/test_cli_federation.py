@@ -87,3 +87,16 @@ def test_what_needs_a_federation_a_release_or_consent_says_so(shell: Shell, tmp_
 def test_a_node_without_a_kit_or_a_key_is_not_started(shell: Shell, tmp_path: Path) -> None:
     code, value = shell("federate", "node", str(tmp_path / "kit"))
     assert (code, value["error"]["code"]) == (18, "federation.invalid_policy")
+
+
+def test_a_group_is_declared_under_its_purpose_and_forgotten(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "notice").write_text("Your group is counted in reports of error rates.")
+    purposes = ["--purpose", "enrolment", "--purpose", "calibration-statistics"]
+    granted = shell("consent", "grant", "anna", *purposes, "--valid-for", "P30D", "--notice", str(tmp_path / "notice"))
+    assert granted[0] == 0
+    assert shell("federate", "declare", "anna", "north") == (0, {"subject": "anna", "held": True})
+    code, value = shell("federate", "declare", "anna")
+    assert (code, value["error"]["code"]) == (18, "federation.malformed")
+    assert shell("federate", "declare", "anna", "--forget") == (0, {"subject": "anna", "held": False})
+    code, value = shell("federate", "declare", "bob", "north")
+    assert (code, value["error"]["code"]) == (4, "consent.none")
