@@ -58,8 +58,7 @@ class CalibrationSettings:
     @property
     def edges(self) -> NDArray[np.float64]:
         """(bins,) lower edge of each bin."""
-        edges: NDArray[np.float64] = self.low + np.arange(self.bins) * ((self.high - self.low) / self.bins)
-        return edges
+        return np.asarray(self.low + np.arange(self.bins) * ((self.high - self.low) / self.bins), np.float64)
 
     def to_settings(self) -> dict[str, int | str]:
         """Return them as the settings of a plan."""
