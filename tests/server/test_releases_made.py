@@ -28,7 +28,9 @@ from facekeep_server.federation.candidates import Candidate, newest_release
 from facekeep_server.federation.creation import key_name
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.model import import_model, read_model
+from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
+from facekeep_server.federation.trail import CoordinatorTrail
 from facekeep_server.releases.contracts import ContractDescription
 from facekeep_server.releases.evaluating import EvaluationCrops, accuracy_of, operating_points, read_crops, render_crops
 from facekeep_server.releases.gate import GateLimits
@@ -289,6 +291,22 @@ def test_privacy_in_releases_adds_up_over_every_round(setting: Setting) -> None:
     setting.fleet.drive(setting.fleet.grid(lambda message: None))
     assert setting.fleet.directory(4).report()["aborted"] is not None
     assert privacy_of(setting.state, cheap_account).epsilon > before
+
+
+def test_a_publication_that_was_cut_off_is_told_once(setting: Setting) -> None:
+    key = load_signing_key(setting.state.key_path("coordinator"))
+    candidate = make_steered(setting.state, [setting.round()], AVERAGE)
+    setting.make(candidate)
+    lines, now = setting.sign(candidate, 1, 2), setting.fleet.clock.now()
+    for _ in range(2):
+        record = recorder(CoordinatorTrail(setting.state.root / "trail", key, setting.fleet.clock))
+        folder = publish_release(setting.state, candidate, lines, now, record)
+        # The power went after the entry was written, and before the note.
+        (folder / "note").rename(folder / "lost")
+    assert [entry["event"] for entry in trail(setting) if entry["event"].startswith("release.")] == [
+        "release.published",
+        "release.offered",
+    ]
 
 
 def test_rounds_are_spelled_in_runs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import FederationState
 
 if TYPE_CHECKING:
-    from facekeep_server.federation.trail import CoordinatorTrail
+    from facekeep.audit import AuditEvent
     from facekeep_server.releases.evaluating import EvaluationCrops
     from facekeep_server.releases.making import Evaluating
 
@@ -62,7 +63,7 @@ def make(
         evaluating = _evaluating(found, crops or [], render, contract, Path(scratch), calibration, fmr or [1e-2, 1e-3])
         candidate = read_candidate(found, version) if calibration is None else make_recalibrated(found, calibration)
         made = make_release(
-            found, candidate, clock.now(), trail_of(found).record, evaluating=evaluating, limits=limits, term=timedelta(days=days)
+            found, candidate, clock.now(), recorder_of(found), evaluating=evaluating, limits=limits, term=timedelta(days=days)
         )
     path = candidate.folder / TEXT_FILE
     value = {"version": made.version, "digest": made.digest, "file": str(path), "epsilon": made.privacy.epsilon}
@@ -114,7 +115,7 @@ def publish(
             read_candidate(found, version),
             [read_file(path).decode("utf-8", "replace") for path in signatures],
             clock.now(),
-            trail_of(found).record,
+            recorder_of(found),
             proof=b"" if proof is None else read_file(proof),
             canaries=canary or (),
             needed=needed,
@@ -180,17 +181,18 @@ def withhold(
     if folder is None:
         raise ServerError("server.invalid_request", "There is no such release.")
     with found.locked():
-        withhold_release(found, folder, ReleaseError(require_code(code), reason), trail_of(found).record)
+        withhold_release(found, folder, ReleaseError(require_code(code), reason), recorder_of(found))
     say(f"Release {version} is withheld.", {"version": version, "stage": "withheld"}, as_json=as_json)
 
 
-def trail_of(state: FederationState) -> CoordinatorTrail:
-    """Return the coordinator's trail; the caller holds the lock."""
+def recorder_of(state: FederationState) -> Callable[[AuditEvent], None]:
+    """Return what writes to the coordinator's trail; the caller holds the lock."""
     from facekeep_server.federation.creation import COORDINATOR
     from facekeep_server.federation.keys import load_signing_key
+    from facekeep_server.federation.rounds import recorder
     from facekeep_server.federation.trail import CoordinatorTrail
 
-    return CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), SystemClock())
+    return recorder(CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), SystemClock()))
 
 
 def _falls(given: list[str]) -> dict[float, float]:

@@ -35,6 +35,7 @@ from facekeep_server.flower.conducting import StepFigures
 from facekeep_server.rounds import Round, RoundReport, UpdatesOnDisk, restore_round, save_round
 
 _ONCE: Final = frozenset({"round.planned", "round.completed", "round.aborted"})
+_ONCE_A_RELEASE: Final = frozenset({"release.published", "release.offered"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def load_round(state: FederationState, number: int, record: Callable[[AuditEvent
 
 
 def recorder(trail: CoordinatorTrail) -> Callable[[AuditEvent], None]:
-    """Return what records a round's events, those that happen once only once: a restored round tells them again."""
+    """Return what records events, those that happen once only once: a round or release taken up again tells them again."""
     told = {_once(parse_canonical(body)) for body in trail.entries}
 
     def record(event: AuditEvent) -> None:
@@ -157,6 +158,8 @@ def recorder(trail: CoordinatorTrail) -> Callable[[AuditEvent], None]:
 
 
 def _once(fields: dict[str, Any]) -> tuple[str, int, str] | None:
+    if fields["event"] in _ONCE_A_RELEASE:
+        return str(fields["event"]), int(fields["details"]["version"]), str(fields["details"]["release"])
     if fields["event"] not in _ONCE:
         return None
     return str(fields["event"]), int(fields["details"]["round"]), str(fields["details"]["plan"])
