@@ -27,7 +27,7 @@ from facekeep_models.training.federated.mechanism import Mechanism  # noqa: E402
 from facekeep_models.training.federated.network import Network  # noqa: E402
 from facekeep_models.training.federated.objective import Lesson, Objective, lesson_of, losses  # noqa: E402
 from facekeep_models.training.federated.pictures import Album  # noqa: E402
-from facekeep_models.training.federated.recommended import WITH_NOISE, WITHOUT_NOISE  # noqa: E402
+from facekeep_models.training.federated.recommended import ON_DEVICE, USED_NUMBERS, WITH_NOISE, WITHOUT_NOISE  # noqa: E402
 from facekeep_models.training.federated.report import draw_rounds, write_table  # noqa: E402
 from facekeep_models.training.federated.server import train_fleet  # noqa: E402
 from facekeep_models.training.gradients.torch_graph import margin_loss  # noqa: E402
@@ -195,6 +195,14 @@ def test_attacks_find_what_is_there_and_nothing_where_nothing_is() -> None:
     assert abs(hidden.mean()) < 3.5 / np.sqrt(16 * 50)
 
 
-def test_plans_keep_to_what_is_promised() -> None:
+def test_plans_keep_to_what_is_promised(network: Network) -> None:
+    assert network.early == USED_NUMBERS
+    moved = network.without_late(network.start + 1)
+    assert torch.equal(moved[: network.early], network.start[: network.early] + 1)
+    assert torch.equal(moved[network.early :], network.start[network.early :])
+    settings, objective = ON_DEVICE, WITH_NOISE.objective
+    assert (settings.steps, settings.rate) == (WITH_NOISE.local_steps, WITH_NOISE.local_rate)
+    assert (settings.margin, settings.scale) == (objective.margin, objective.scale)
+    assert (settings.keep, settings.negatives) == (objective.keep, objective.anchors)
     assert WITHOUT_NOISE.rounds <= 30
     assert Mechanism.of(WITH_NOISE, devices=2489, length=5408).epsilon <= 8.0

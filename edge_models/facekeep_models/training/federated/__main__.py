@@ -2,7 +2,7 @@
 
     python -m facekeep_models.training.federated --data DIR --work DIR
 
-Stopped, it goes on where it was. A round of the whole fleet takes six minutes on one core, half a second on a GPU
+Stopped, it goes on where it was. A round of the whole fleet takes ten minutes on one core, half a second on a GPU
 (`--device cuda`).
 `--people 60 --drawn 8 --rounds 2 --resamples 20` runs in a minute and says nothing.
 """

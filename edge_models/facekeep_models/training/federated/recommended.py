@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from facekeep.training.settings import TrainingSettings
 from facekeep_models.training.federated.network import Level
 from facekeep_models.training.federated.objective import Objective
 
@@ -48,5 +49,12 @@ class Plan:
     clip_units: int = 2500
 
 
+# The same for a device, as a signed plan states it. References of the samples: of a picture by day the old model's answer, of any
+# other the template of the person. With the old model's answer everywhere `keep` would forbid what is to be learnt.
+ON_DEVICE: Final = TrainingSettings(
+    steps=1, batch=64, optimiser="sgd", rate=0.05, momentum=0.0, margin=0.2, scale=24.0, keep=30.0, negatives=256
+)
+# Of the sum, the server uses the numbers before the second stage only, the first of the flat vector (`Network.early`).
+USED_NUMBERS: Final = 992
 WITHOUT_NOISE: Final = Plan(rounds=30)
 WITH_NOISE: Final = Plan(rounds=12, epsilon=8.0)
