@@ -135,6 +135,7 @@ def publish(
 @release_app.command()
 def status(state: StateOption, as_json: JsonOption = False) -> None:
     """Say of every release where it stands: canaries, fleet or withheld, and what devices answered."""
+    from facekeep_server.releases.privacy import spelled_epsilon
     from facekeep_server.releases.rollout import answers_of, read_release, read_rollout, release_folders, stage_of
 
     found, lines, values = FederationState.open(state), [], []
@@ -158,7 +159,7 @@ def status(state: StateOption, as_json: JsonOption = False) -> None:
         lines.append(
             f"release {release.version} ({release.level}): {value['stage']}, adopted by {adopted}"
             + (f", {told}" if told else "")
-            + f", epsilon {release.privacy.epsilon:.3f}"
+            + f", epsilon {spelled_epsilon(release.privacy.epsilon)}"
         )
     say("\n".join(lines) or "No release was published.", {"releases": values}, as_json=as_json)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from facekeep.privacy.accounting import spent
+from facekeep.privacy.accounting import spelled, spent
 from facekeep.protocol import Account, RoundPlan, charge_of
 from facekeep.protocol.release import PrivacyStatement
 from facekeep_server.errors import ServerError
@@ -42,6 +42,11 @@ def privacy_of(state: FederationState, account: Account = spent) -> PrivacyState
     epsilon = account(known, policy.delta) if len(known) == len(charges) else math.inf
     fleet = max(plan.roster_size for plan in plans)
     return PrivacyStatement(epsilon, policy.delta, min(plan.minimum for plan in plans), fleet)
+
+
+def spelled_epsilon(epsilon: float) -> str:
+    """Return epsilon as text, rounded up; "inf" where a round added no noise."""
+    return "inf" if math.isinf(epsilon) else spelled(epsilon)
 
 
 def spelled_rounds(numbers: Iterable[int]) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from facekeep.audit import AuditEvent
 from facekeep.errors import LogError, ReleaseError, TrustError
-from facekeep.privacy.accounting import spelled
 from facekeep.protocol.release import ModelRelease, ReleaseBundle
 from facekeep.protocol.values import require_signed, to_decimal
 from facekeep.tlog import LogProof, TrustPolicy, verify_proof
@@ -18,7 +17,7 @@ from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.files import make_directory, read_file, replace_file
 from facekeep_server.federation.state import FederationState
 from facekeep_server.releases.making import OPTIMISER_FILE, TEXT_FILE, Record
-from facekeep_server.releases.privacy import spelled_rounds
+from facekeep_server.releases.privacy import spelled_epsilon, spelled_rounds
 from facekeep_server.releases.rollout import CANARY_NOTE, NOTE, Rollout, offered, stage_of, write_rollout
 from facekeep_server.releases.signing import join_signatures
 
@@ -100,7 +99,7 @@ def published(release: ModelRelease, signatures: int) -> AuditEvent:
         "level": release.level.value,
         "contract": release.contract,
         "rounds": spelled_rounds(release.rounds),
-        "epsilon": "inf" if release.privacy.epsilon == float("inf") else spelled(release.privacy.epsilon),
+        "epsilon": spelled_epsilon(release.privacy.epsilon),
         "delta": to_decimal(release.privacy.delta),
         "signatures": signatures,
     }
