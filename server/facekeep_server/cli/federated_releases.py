@@ -34,6 +34,7 @@ def candidate(
     momentum: Annotated[float, typer.Option(help="Share of earlier updates that stays.")] = recommended.OPTIMISER.momentum,
     memory: Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")] = recommended.OPTIMISER.memory,
     falls_over: Annotated[int, typer.Option(min=0, help="Steps over which the rate falls to nothing; 0 for never.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="Only the first so many numbers change; 0 for all.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make what the model in use becomes by these rounds. It has to be evaluated before it can be released."""
@@ -44,7 +45,7 @@ def candidate(
     if kind is None:
         raise ServerError("server.invalid_request", f"The optimiser is one of {', '.join(KINDS)}.")
     usual = recommended.OPTIMISER.rate if kind == "adam" else 1.0
-    steering = ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over)
+    steering = ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over, first)
     found = make_steered(FederationState.open(state), rounds, steering)
     text = f"Candidate for release {found.version}: {found.folder}\nThen: facekeep-server federate release make"
     say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)

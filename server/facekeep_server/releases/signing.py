@@ -57,7 +57,7 @@ def describe(release: ModelRelease) -> str:
     return (
         f"{release.federation}, release {release.version} ({release.level}), digest {release.digest}\n"
         f"continues {parent}; rounds {', '.join(map(str, release.rounds)) or 'none'}\n"
-        f"epsilon {spelled_epsilon(privacy.epsilon)} at delta {privacy.delta:g} for each device, sums of at least {privacy.cohort} of "
-        f"{privacy.fleet} devices\nmodel {release.model}\ncontract {release.contract}\n{points}\n"
+        f"epsilon {spelled_epsilon(privacy.epsilon)} at delta {privacy.delta:g} for each device, sums of at least "
+        f"{privacy.cohort} of {privacy.fleet} devices\nmodel {release.model}\ncontract {release.contract}\n{points}\n"
         f"made {release.created:%Y-%m-%d %H:%M} UTC, may be adopted before {release.expires:%Y-%m-%d}"
     )
