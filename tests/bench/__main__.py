@@ -21,6 +21,7 @@ from tests.bench import (
     federation,
     models,
     privacy,
+    rounds,
     search,
     server,
     speed,
@@ -56,6 +57,7 @@ BENCHES: dict[str, Callable[[Path], None]] = {
     "faults": server.faults,
     "simulation": federation.simulation,
     "privacy": privacy.privacy,
+    "rounds": rounds.rounds,
     "training": training.training,
     "statistics": statistics.statistics,
 }
