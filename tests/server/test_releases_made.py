@@ -22,12 +22,14 @@ from facekeep.clock import ManualClock
 from facekeep.errors import FacekeepError, ReleaseError
 from facekeep.protocol import Level
 from facekeep.protocol.release import ModelRelease, ReleaseBundle
+from facekeep.training import parse_training_settings
 from facekeep_models.training.export.pictures import still_frame
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.candidates import Candidate, newest_release
 from facekeep_server.federation.creation import key_name
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.model import import_model, read_model
+from facekeep_server.federation.planning import training_settings
 from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
 from facekeep_server.federation.trail import CoordinatorTrail
@@ -193,6 +195,7 @@ def test_averaging_and_momentum() -> None:
 
 
 def test_the_settings_recommended_are_those_of_the_recipe() -> None:
+    pytest.importorskip("torch", reason="the recipes need PyTorch")
     from facekeep_models.training.federated import recommended as recipe
     from facekeep_server.releases import recommended
 
@@ -205,6 +208,8 @@ def test_the_settings_recommended_are_those_of_the_recipe() -> None:
         plan.server_memory,
         plan.rounds,
     )
+    assert recommended.USED == recipe.USED_NUMBERS
+    assert parse_training_settings(training_settings(recommended.TRAINING)) == recipe.ON_DEVICE
 
 
 # From a round to a device

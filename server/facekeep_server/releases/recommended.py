@@ -14,5 +14,17 @@ LEVEL: Final = Level.CHANNELS
 CLIP: Final = 0.25
 ROUNDS: Final = 12
 OPTIMISER: Final = ServerOptimiser("adam", rate=0.005, momentum=0.8, memory=0.95, rounds=ROUNDS)
+# Of a row of facekeep-embedder at the level `channels`: what lies before the second stage. Behind it a fleet is learnt by heart.
+USED: Final = 992
 # NAME=VALUE of `facekeep.training.TrainingSettings`; one step over everything that a device has.
-TRAINING: Final = ("steps=1", "batch=64", "rate=0.05", "margin=0.2", "scale=24.0", "keep=30.0", "negatives=256")
+# Near the person's own template: near the old model's answer to a poor picture, `keep` would forbid what is to be learnt.
+TRAINING: Final = (
+    "steps=1",
+    "batch=64",
+    "rate=0.05",
+    "margin=0.2",
+    "scale=24.0",
+    "keep=30.0",
+    "keep_near=centre",
+    "negatives=256",
+)

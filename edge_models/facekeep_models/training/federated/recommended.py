@@ -49,10 +49,19 @@ class Plan:
     clip_units: int = 2500
 
 
-# The same for a device, as a signed plan states it. References of the samples: of a picture by day the old model's answer, of any
-# other the template of the person. With the old model's answer everywhere `keep` would forbid what is to be learnt.
+# The same for a device, as a signed plan states it. `keep` pulls to the template of the person; with the old model's answer to each
+# picture it would forbid what is to be learnt. The recipe pulls pictures by day to the old model's answer, which lies near the template.
 ON_DEVICE: Final = TrainingSettings(
-    steps=1, batch=64, optimiser="sgd", rate=0.05, momentum=0.0, margin=0.2, scale=24.0, keep=30.0, negatives=256
+    steps=1,
+    batch=64,
+    optimiser="sgd",
+    rate=0.05,
+    momentum=0.0,
+    margin=0.2,
+    scale=24.0,
+    keep=30.0,
+    keep_near="centre",
+    negatives=256,
 )
 # Of the sum, the server uses the numbers before the second stage only, the first of the flat vector (`Network.early`).
 USED_NUMBERS: Final = 992
