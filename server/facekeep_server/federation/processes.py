@@ -12,17 +12,20 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from facekeep.flower.node import Launch
 from facekeep_server.errors import ServerError
 
 _PR_SET_PDEATHSIG: Final = 1  # man 2 prctl
 _GRACE_SECONDS: Final = 10
+_MARK: Final = "FACEKEEP_PROCESSES"
 
 
 class Processes:
@@ -37,20 +40,30 @@ class Processes:
         self._logs = logs
         self._environment = dict(os.environ if environment is None else environment)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        # Flower detaches what it starts, and a ClientApp whose SuperNode was killed waits for it for ever: the mark finds them all.
+        self._mark = uuid.uuid4().hex
+        self._before: Any = None
         logs.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Processes:
+        # Asked to end, this process ends as after Ctrl-C, so that what it started does not stay behind.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop_all()
+        try:
+            self.stop_all()
+        finally:
+            if self._before is not None:
+                signal.signal(signal.SIGTERM, self._before)
 
     def start(self, name: str, launch: Launch, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start a process; its output is appended to the log file of its name."""
         with self.log_path(name).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
                 launch.arguments,
-                env={**launch.over(self._environment), **(environment or {})},
+                env={**launch.over(self._environment), **(environment or {}), _MARK: f"{self._mark} {name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,6 +89,8 @@ class Processes:
     def kill(self, name: str) -> None:
         """End a process and all it started at once, as a power cut would: with SIGKILL."""
         self._signal(name, signal.SIGKILL)
+        for process in self._marked(f"{self._mark} {name}\0"):
+            _kill(process)
         self._running.pop(name).wait()
 
     def wait_until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
@@ -107,6 +122,17 @@ class Processes:
             self._signal(name, signal.SIGKILL)
             process.wait()
         self._running.clear()
+        for left in self._marked(self._mark):
+            _kill(left)
+
+    def _marked(self, mark: str) -> list[int]:
+        wanted = f"\0{_MARK}={mark}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if wanted in b"\0" + (path / "environ").read_bytes():
+                    found.append(int(path.name))
+        return found
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -126,6 +152,15 @@ def is_listening(address: str) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=1):
         return True
     return False
+
+
+def _kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:
