@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from facekeep.consent import Purpose
 from facekeep.flows.context import FlowContext
@@ -45,6 +45,18 @@ class Contributing(Protocol):
 
         Raises:
             FederationError: "federation.nothing_to_contribute", "federation.plan_refused", "federation.invalid_update".
+        """
+        ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A kind of round whose plan may name the numbers that it begins with."""
+
+    def start_from(self, ready: Any, plan: RoundPlan, start: bytes) -> Any:
+        """Return `ready` with these numbers, checked against the plan, in the place of the model's at the plan's level.
+
+        For the contribution alone: MUST NOT change the model that people are recognised with.
         """
         ...
 

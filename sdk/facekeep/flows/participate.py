@@ -8,7 +8,7 @@ Steps:
     1 hello: show this device's keys, signed over the challenge
     2 prepare: check plan, roster and cohort; find a subject with consent and something to give; see that the budget would allow it
     3 make the keys of the round, and a pair of shares for each neighbour
-    4 train: check what the neighbours announced; require consent again, now, for each subject used
+    4 train: check where training begins, and what the neighbours announced; require consent again, now, for each subject used
     5 contribute, outside of any transaction
     6 require consent once more, charge the budget, clip, quantise, add noise, mask
     7 confirm: sign one list of survivors, no other
@@ -27,7 +27,7 @@ from facekeep.audit import AuditEvent
 from facekeep.consent import Purpose, require_clock
 from facekeep.errors import ConsentError, FacekeepError, FederationError
 from facekeep.flows.context import FlowContext
-from facekeep.flows.contributing import Contributing, contributing_kinds
+from facekeep.flows.contributing import Contributing, Startable, contributing_kinds
 from facekeep.flows.gate import require_grant
 from facekeep.flows.standing import Standing
 from facekeep.participation import (
@@ -41,6 +41,7 @@ from facekeep.participation import (
     meet,
     open_request,
     prepare,
+    require_start,
     reveal,
 )
 from facekeep.privacy.accounting import PrivacyCharge, spelled, spent
@@ -168,8 +169,15 @@ class _Participant:
         with self._context.vault.transaction(durable=False) as transaction:
             # 0 state
             state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
-        kind = self._kind(signed.plan)
-        ready = None if answered else kind.ready(self._context, self._policy, signed.plan)
+        kind, ready = self._kind(signed.plan), None
+        if not answered:
+            # 4 where training begins: before a model is loaded for it
+            require_start(request, signed.plan)
+            ready = kind.ready(self._context, self._policy, signed.plan)
+            if signed.plan.start is not None:
+                if not isinstance(kind, Startable):
+                    raise FederationError("federation.plan_refused", "This device cannot begin elsewhere than at the model in use.")
+                ready = kind.start_from(ready, signed.plan, request.start)
         with self._context.vault.transaction(durable=False) as transaction:
             state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
             if answered is not None:

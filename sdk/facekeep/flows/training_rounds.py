@@ -7,7 +7,7 @@ decides which graph runs here and against which anchors it trains.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from facekeep.flows.context import FlowContext
 from facekeep.flows.workshop import TrainableModel, require_workshop
 from facekeep.keys.files import typed_os_errors
 from facekeep.participation import Contribution
-from facekeep.protocol import FederationPolicy, Level, RoundPlan
+from facekeep.protocol import START_SETTING, FederationPolicy, Level, RoundPlan
 from facekeep.training import (
     TrainingKit,
     TrainingSamples,
@@ -48,6 +48,8 @@ class _Bench:
     feature_base: str
     providers: tuple[str, ...]
     threads: int
+    # Row of parameters that training begins with.
+    parameters: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,20 @@ class TrainingContribution:
             raise _refused("the training kit of this device is of another model")
         if not kit.graph and plan.level is not Level.HEAD:
             raise _refused("the training kit of this device trains the last linear map alone")
-        settings = parse_training_settings(dict(plan.settings))
-        chosen = context.settings
-        return _Bench(model, kit, settings, feature_base_of(models), chosen.providers, chosen.threads)
+        # Where to begin comes with TRAIN.
+        settings = parse_training_settings({name: value for name, value in plan.settings.items() if name != START_SETTING})
+        chosen, row = context.settings, read_parameters(model.content, model.table)
+        return _Bench(model, kit, settings, feature_base_of(models), chosen.providers, chosen.threads, row)
+
+    def start_from(self, ready: _Bench, plan: RoundPlan, start: bytes) -> _Bench:
+        """Return the bench with the numbers that the plan names at its level; what is outside of the level stays the model's.
+
+        Raises:
+            FederationError: "federation.plan_refused" for a level this model does not have.
+        """
+        row = ready.parameters.copy()
+        row[ready.model.table.parameters.range_of(plan.level.value)] = np.frombuffer(start, "<f4")
+        return replace(ready, parameters=row)
 
     def gather(self, ready: _Bench, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> _Subject | None:
         """Return a subject's samples and the centre of their templates; None without both."""
@@ -127,7 +140,7 @@ class TrainingContribution:
         try:
             result = train_locally(
                 plan.level.value,
-                read_parameters(ready.model.content, ready.model.table),
+                ready.parameters,
                 samples,
                 centres,
                 ready.kit.anchors,

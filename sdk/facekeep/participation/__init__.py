@@ -13,6 +13,7 @@ from facekeep.participation.steps import (
     meet,
     open_request,
     prepare,
+    require_start,
     reveal,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "meet",
     "open_request",
     "prepare",
+    "require_start",
     "reveal",
     "to_row",
 ]

@@ -36,6 +36,7 @@ from facekeep.protocol import (
     Revealed,
     RosterEntry,
     RosterHead,
+    RoundPlan,
     SignedPlan,
     TrainRequest,
     UnmaskRequest,
@@ -158,10 +159,29 @@ class Meeting:
     without_shares: bytes
 
 
+def require_start(request: TrainRequest, plan: RoundPlan) -> None:
+    """Return if a TRAIN brings exactly the numbers that its plan has training begin with; none where the plan names none.
+
+    Raises:
+        FederationError: "federation.malformed" for other bytes than the plan names; "federation.invalid_update" if a number of them
+            is not finite: training would begin with it all the same, and the sum would be lost to everybody.
+    """
+    if plan.start is None:
+        if request.start:
+            raise malformed("The plan names no numbers to begin with")
+        return
+    # Other bytes: only the planner says where training begins. Whoever only carries messages could else choose it for each device.
+    if len(request.start) != 4 * plan.length or hashlib.sha256(request.start).hexdigest() != plan.start:
+        raise malformed("The numbers to begin with are not those that the plan names")
+    if not np.isfinite(np.frombuffer(request.start, "<f4")).all():
+        raise FederationError("federation.invalid_update", "A number that training is to begin with is not finite.")
+
+
 def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     """Return the neighbours of a TRAIN, each announcement checked.
 
     Raises:
+        FederationError: as `require_start`, which comes first.
         TrustError: "trust.bad_signature" if the server shows a key that the neighbour did not sign.
         FederationError: "federation.not_a_member" for somebody who is no neighbour; "federation.cohort_too_small" if fewer than
             the threshold are left; "federation.wrong_step" after an update; "federation.malformed" if two show the same key, or one
@@ -171,6 +191,7 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     if not state.mask_key:
         raise wrong_step("This device has sent its update")
     signed = state.signed
+    require_start(request, signed.plan)
     known = {peer.place: peer.device_key for peer in state.peers}
     if any(advert.place not in known for advert in request.adverts):
         raise FederationError("federation.not_a_member", "The server shows somebody who is no neighbour of this device.")

@@ -22,7 +22,7 @@ from facekeep.protocol.answers import (
 )
 from facekeep.protocol.cohort import Cohort, drawing_order, drawn_devices, pack_bits, unpack_bits
 from facekeep.protocol.cost import Account, charge_of
-from facekeep.protocol.plan import EXTRA_SHARE, Extra, RoundPlan, SignedPlan
+from facekeep.protocol.plan import EXTRA_SHARE, START_SETTING, Extra, RoundPlan, SignedPlan
 from facekeep.protocol.policy import FederationPolicy, Kind, Level
 from facekeep.protocol.requests import (
     AbandonRequest,
@@ -39,6 +39,7 @@ from facekeep.protocol.topology import Topology, topology_of
 
 __all__ = [
     "EXTRA_SHARE",
+    "START_SETTING",
     "AbandonRequest",
     "Abandoned",
     "Account",

@@ -31,6 +31,7 @@ MOST_COMMITTEE: Final = 512
 MOST_PARAMETERS: Final = 1 << 24
 MOST_EXTRAS: Final = 8
 MOST_SETTINGS: Final = 64
+START_SETTING: Final = "start"
 LONGEST_ROUND: Final = timedelta(days=7)
 # An extra takes at most one part in so many of the clipped norm.
 EXTRA_SHARE: Final = 8
@@ -81,7 +82,7 @@ class RoundPlan:
         step: size of one unit of the ring.
         noise_variance: variance of the discrete Gaussian noise of each device and coordinate, in squared units of the ring.
         base: hexadecimal SHA-256 of what is trained on: the release in use, or the model file where there is none.
-        settings: of the kind: whole numbers and short texts.
+        settings: of the kind: whole numbers and short texts. Of training, besides: `start`, see the property.
         issued: when it was made.
         deadline: when it is over.
         seed: 32 random bytes, hexadecimal: with everything else it decides graph, groups and committee.
@@ -130,6 +131,8 @@ class RoundPlan:
             raise ValueError("a plan names its federation, and a level if and only if it trains")
         for digest in (self.roster_root, self.cohort_digest, self.base, self.seed):
             require_digest(digest)
+        if self.kind is Kind.TRAINING and START_SETTING in self.settings:
+            require_digest(self.settings[START_SETTING])
         require_whole("round", self.round, 1, 1 << 40)
         require_whole("roster_size", self.roster_size, 1, 1 << 24)
         object.__setattr__(self, "drawn", self.drawn or self.roster_size)
@@ -164,6 +167,11 @@ class RoundPlan:
             raise ValueError(f"the deadline comes after the plan, within {LONGEST_ROUND.days} days")
         if len(self.settings) > MOST_SETTINGS or not all(_is_setting(*item) for item in self.settings.items()):
             raise ValueError("settings are few: lower-case names, whole numbers of 53 bits or texts of at most 128 characters")
+
+    @property
+    def start(self) -> str | None:
+        """Hexadecimal SHA-256 of the numbers that training begins with, little-endian float32; None: those of the model in use."""
+        return str(self.settings[START_SETTING]) if self.kind is Kind.TRAINING and START_SETTING in self.settings else None
 
     @property
     def largest_group(self) -> int:

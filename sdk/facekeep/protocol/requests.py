@@ -5,7 +5,7 @@ Every message after the first names the digest of the plan, so that one of anoth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
@@ -13,12 +13,13 @@ from facekeep.errors import CODES
 from facekeep.privacy.shares import SEALED_SIZE
 from facekeep.protocol.codec import Reader, Writer, malformed
 from facekeep.protocol.cohort import MOST_BITMAP_BYTES, MOST_COHORT_BYTES
-from facekeep.protocol.plan import MOST_COHORT, MOST_COMMITTEE, MOST_NEIGHBOURS
+from facekeep.protocol.plan import MOST_COHORT, MOST_COMMITTEE, MOST_NEIGHBOURS, MOST_PARAMETERS
 from facekeep.protocol.roster import MOST_EXCERPT_BYTES, RosterExcerpt
 from facekeep.signing import SIGNATURE_BYTES
 
 MOST_NOTE_BYTES: Final = 1 << 16
 MOST_REQUEST_BYTES: Final = 1 << 22
+MOST_START_BYTES: Final = 4 * MOST_PARAMETERS
 DIGEST_BYTES: Final = 32
 NONCE_BYTES: Final = 32
 _CHALLENGE, _PREPARE, _TRAIN, _CONFIRM, _UNMASK, _ABANDON = 0x01, 0x10, 0x20, 0x30, 0x40, 0x48
@@ -114,33 +115,36 @@ class Advert:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """TRAIN: the neighbours that prepared.
+    """TRAIN: the neighbours that prepared, and where training begins.
 
     Attributes:
         plan: digest of the plan.
         adverts: in order of their places.
+        start: little-endian float32 numbers that the plan names by its setting `start`; empty where it names none.
     """
 
     plan: bytes
     adverts: tuple[Advert, ...]
+    start: bytes = field(default=b"", repr=False)
 
     def to_bytes(self) -> bytes:
         """Return the message."""
         writer = Writer(_TRAIN).fixed(self.plan, DIGEST_BYTES).number(len(self.adverts), 2)
         for advert in self.adverts:
             advert.write(writer)
-        return writer.to_bytes()
+        return writer.sized(self.start).to_bytes()
 
     @classmethod
     def parse(cls, data: bytes) -> TrainRequest:
         """Return the message of its bytes. Raises: FederationError: "federation.malformed"."""
-        reader = Reader(data, _TRAIN, MOST_REQUEST_BYTES)
+        reader = Reader(data, _TRAIN, MOST_REQUEST_BYTES + MOST_START_BYTES)
         plan = reader.fixed(DIGEST_BYTES)
         adverts = tuple(Advert.read(reader) for _ in range(reader.number(2, MOST_NEIGHBOURS)))
+        start = reader.sized(MOST_START_BYTES)
         reader.end()
         if any(a.place >= b.place for a, b in pairwise(adverts)):
             raise malformed("The adverts are not in order of their places, each once")
-        return cls(plan, adverts)
+        return cls(plan, adverts, start)
 
 
 @dataclass(frozen=True, slots=True)

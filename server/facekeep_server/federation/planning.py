@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 from facekeep.errors import FederationError
 from facekeep.privacy.accounting import spent
-from facekeep.protocol import Account, Cohort, Extra, FederationPolicy, Kind, Level, RoundPlan, charge_of
+from facekeep.protocol import START_SETTING, Account, Cohort, Extra, FederationPolicy, Kind, Level, RoundPlan, charge_of
 from facekeep.randomness import Randomness
 from facekeep.training.settings import TrainingSettings
 from facekeep_server.errors import ServerError
@@ -45,6 +46,8 @@ class Request:
         extras: numbers behind the update.
         lasts: until the deadline.
         leave_out_suspects: whether devices that earlier rounds suspected are not invited.
+        start: numbers of the level that training begins with, little-endian float32; empty: those of the model in use.
+        after: numbers of the rounds that `start` comes from.
     """
 
     kind: Kind
@@ -60,6 +63,8 @@ class Request:
     extras: tuple[Extra, ...] = TRAINING_EXTRAS
     lasts: timedelta = timedelta(hours=12)
     leave_out_suspects: bool = True
+    start: bytes = field(default=b"", repr=False)
+    after: tuple[int, ...] = ()
 
 
 def plan_next(
@@ -100,7 +105,7 @@ def plan_next(
             "federation.cohort_too_small",
             f"A cohort of {plan.cohort_size} opens sums of {plan.minimum}; the devices' policy wants {policy.minimum_cohort}.",
         )
-    return plan, write_round(state, plan, cohort, signed)
+    return plan, write_round(state, plan, cohort, signed, start=request.start, after=request.after)
 
 
 def training_settings(changes: Sequence[str]) -> dict[str, int | str]:
@@ -145,7 +150,7 @@ def _wish(request: Request, noise: float, policy: FederationPolicy) -> Wish:
         noise_multiplier=noise,
         delta=policy.delta,
         extras=request.extras,
-        settings=request.settings,
+        settings={**request.settings, **({START_SETTING: hashlib.sha256(request.start).hexdigest()} if request.start else {})},
         groups=request.groups,
         # No less than what devices reckon with, or they refuse the plan.
         colluding_percent=policy.colluding_percent,

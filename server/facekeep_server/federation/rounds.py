@@ -3,6 +3,7 @@
 rounds/NNNNN/plan         signed plan
             cohort        who is invited
             roster, head  the roster it was planned over: later admissions change nothing of it
+            start.f32     numbers that training begins with, where the plan names them; start.json: the rounds behind them
             checkpoint    while it runs
             updates/      masked updates, until it is settled who is in the sum
             steps.json    what each step took
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +35,7 @@ from facekeep_server.federation.trail import CoordinatorTrail
 from facekeep_server.flower.conducting import StepFigures
 from facekeep_server.rounds import Round, RoundReport, UpdatesOnDisk, restore_round, save_round
 
+START_FILE: Final = "start.f32"
 _ONCE: Final = frozenset({"round.planned", "round.completed", "round.aborted"})
 _ONCE_A_RELEASE: Final = frozenset({"release.published", "release.offered"})
 
@@ -88,6 +90,11 @@ class RoundDirectory:
         """
         return dict(json.loads(read_file(self.path / "report.json")))
 
+    def after(self) -> tuple[int, ...]:
+        """Return the numbers of the rounds behind the numbers that it began with; none if it began at the model in use."""
+        path = self.path / "start.json"
+        return tuple(json.loads(read_file(path))["after"]) if path.is_file() else ()
+
     def update(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """Return the mean update of a completed round, (P,) float32.
 
@@ -97,8 +104,24 @@ class RoundDirectory:
         return np.frombuffer(read_file(self.path / "update.f32"), "<f4").astype(np.float32)
 
 
-def write_round(state: FederationState, plan: RoundPlan, cohort: Cohort, signed: SignedRoster) -> RoundDirectory:
+def write_round(
+    state: FederationState,
+    plan: RoundPlan,
+    cohort: Cohort,
+    signed: SignedRoster,
+    *,
+    start: bytes = b"",
+    after: Sequence[int] = (),
+) -> RoundDirectory:
     """Sign a plan with the planner's key and keep it with its cohort and its roster.
+
+    Args:
+        state: of the federation.
+        plan: what to sign.
+        cohort: who is invited.
+        signed: the roster it was planned over.
+        start: numbers that the plan names by its setting `start`.
+        after: numbers of the rounds that they come from.
 
     Raises:
         ServerError: "server.invalid_request" if there is a round of this number; "server.no_key".
@@ -111,6 +134,9 @@ def write_round(state: FederationState, plan: RoundPlan, cohort: Cohort, signed:
     replace_file(found.path / "roster", signed.roster.to_bytes())
     replace_file(found.path / "head", signed.note.encode())
     replace_file(found.path / "cohort", cohort.to_bytes())
+    if start:
+        replace_file(found.path / START_FILE, start)
+        replace_file(found.path / "start.json", (json.dumps({"after": sorted(after)}) + "\n").encode())
     replace_file(found.path / "plan", note.encode())
     return found
 
@@ -136,6 +162,8 @@ def load_round(state: FederationState, number: int, record: Callable[[AuditEvent
     planners = load_policy(state).planner_keys
     roster = Roster.parse(read_file(found.path / "roster"))
     options: dict[str, Any] = {"updates": UpdatesOnDisk(found.path / "updates"), "record": record, "threads": threads}
+    if (found.path / START_FILE).is_file():
+        options["start"] = read_file(found.path / START_FILE)
     if (found.path / "checkpoint").is_file():
         return restore_round(read_file(found.path / "checkpoint"), roster, planners, **options)
     signed = SignedPlan.open(read_file(found.path / "plan").decode("utf-8", "replace"), planners)

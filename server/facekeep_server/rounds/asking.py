@@ -21,13 +21,13 @@ def prepare_request(running: Round, place: int) -> bytes:
 
 
 def train_request(running: Round, place: int) -> bytes:
-    """Return what a device is sent in TRAIN: the neighbours that prepared."""
+    """Return what a device is sent in TRAIN: the neighbours that prepared, and the numbers to begin with."""
     adverts = []
     for peer in running.topology.neighbours(place):
         if running.takes_part[peer]:
             slot = int(np.searchsorted(running.topology.table[peer], place))
             adverts.append(running.members[peer].advert(peer, slot))
-    return TrainRequest(running.signed.digest, tuple(adverts)).to_bytes()
+    return TrainRequest(running.signed.digest, tuple(adverts), running.start).to_bytes()
 
 
 def confirm_request(running: Round) -> bytes:

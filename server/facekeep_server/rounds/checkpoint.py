@@ -59,7 +59,7 @@ def restore_round(data: bytes, roster: Roster, planners: Sequence[NoteKey], **op
         data: what `save_round` wrote.
         roster: the roster of the plan.
         planners: keys of which one signed the plan.
-        options: updates, record, threads, as for `Round.begin`.
+        options: start, updates, record, threads, as for `Round.begin`.
 
     Raises:
         FederationError: "federation.malformed" if it was cut or changed; "federation.not_a_member" for another roster.

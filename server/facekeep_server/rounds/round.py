@@ -98,6 +98,7 @@ class Round:
         roster: Roster,
         cohort: Cohort,
         *,
+        start: bytes = b"",
         updates: MaskedUpdates | None = None,
         record: EventSink = lambda event: None,
         threads: int = 1,
@@ -110,6 +111,10 @@ class Round:
             plan.cohort_digest,
         ):
             raise FederationError("federation.not_a_member", "The plan was made over another roster or another cohort.")
+        if (hashlib.sha256(start).hexdigest() if start else None) != plan.start or len(start) not in (0, 4 * plan.length):
+            raise FederationError("federation.malformed", "The numbers to begin with are not those that the plan names.")
+        # Kept by whoever keeps the checkpoint: it names them by the plan that is in it.
+        self.start = start
         self.signed, self.roster_note, self.roster, self.cohort = signed, roster_note, roster, cohort
         self.topology = topology_of(plan, signed.digest)
         self.updates: MaskedUpdates = UpdatesInMemory() if updates is None else updates
@@ -139,10 +144,10 @@ class Round:
             roster_note: head of the roster, signed by the authority.
             roster: all entries.
             cohort: who is invited.
-            options: updates, record, threads.
+            options: start (bytes, the numbers that the plan names by its setting `start`), updates, record, threads.
 
         Raises:
-            FederationError: "federation.not_a_member" if they do not belong together.
+            FederationError: "federation.not_a_member" if they do not belong together; "federation.malformed" for another start.
         """
         found = cls(signed, roster_note, roster, cohort, **options)
         plan = signed.plan
