@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,6 +16,7 @@ from facekeep.clock import ManualClock
 from facekeep.consent import ConsentGrant
 from facekeep.errors import FacekeepError
 from facekeep.retention import RetentionCertificate, RetentionPolicy
+from facekeep.training import describe_kit, parse_parameter_table
 from tests.flows.conftest import ALL, NOTICE, CountedModels, CountingCamera, picture
 from tests.flows.release_setting import policy
 
@@ -149,6 +151,27 @@ def test_an_erasure_takes_them_and_its_receipt_names_them(joined: Device) -> Non
     assert [mark.what for mark in receipt.marks].count("sample") == 2
     assert erased(joined) == [("withdrawn", 2)]
     assert joined.erasures.verify(subject="alice", receipt=receipt).findings == ()
+
+
+def test_the_residue_scan_knows_the_training_kit_of_the_policy_and_no_other(joined: Device) -> None:
+    layout = parse_parameter_table([["head.weight", [4, 6]]])
+    # Dense in every byte, as the noise of a real graph is.
+    graph = np.random.default_rng(3).bytes(40_000)
+    description, files = describe_kit("some-embedder/onnx", "0" * 64, layout, np.eye(4, dtype=np.float32), graph, "nobody")
+    folder = joined._vault.home / "training-kit"
+    folder.mkdir()
+    for name, content in {"kit.json": description, **files}.items():
+        (folder / name).write_bytes(content)
+    assert [finding.store for finding in joined.erasures.verify().findings] == ["training-kit/train.onnx"], (
+        "nobody said that it may lie there"
+    )
+    joined.federation.join(policy(training_kit=hashlib.sha256(description).hexdigest()))
+    assert joined.erasures.verify().findings == ()
+    (folder / "train.onnx").write_bytes(graph[::-1])
+    assert [finding.store for finding in joined.erasures.verify().findings] == ["training-kit/train.onnx"]
+    (folder / "kit.json").write_bytes(description + b" ")
+    (folder / "train.onnx").write_bytes(graph)
+    assert len(joined.erasures.verify().findings) == 1
 
 
 def test_they_end_with_their_age_before_a_round_can_use_them(joined: Device, clock: ManualClock) -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from facekeep.errors import ErasureError
 from facekeep.flows.context import FlowContext
+from facekeep.flows.membership import find_membership
 from facekeep.flows.release_state import read_release_state
 from facekeep.identifiers import require_subject_id
 from facekeep.residue.scanner import Expected, Needle, needles_of_name, needles_of_receipt, scan
 from facekeep.residue.verdict import ScanReport
 from facekeep.retention import ErasureReceipt
+
+# A description lists three files; whatever is longer is none.
+_LONGEST_DESCRIPTION = 1 << 20
 
 
 class Erasures:
@@ -57,8 +61,8 @@ class Erasures:
             needles += needles_of_name(subject, inspection.index_tag(subject))
         if receipt is not None:
             needles += needles_of_receipt(receipt)
-        # The model files of adopted releases are dense, and nobody's.
-        known = {*known_sha256, *self._adopted()}
+        # The model files of adopted releases and the files of the training kit are dense, and nobody's.
+        known = {*known_sha256, *self._adopted(), *self._training_kit()}
         expected = Expected(envelopes=inspection.envelopes(), sha256=known, is_current_keystore=inspection.is_current_keystore)
         return scan(inspection.home, needles, expected, also=also)
 
@@ -66,6 +70,24 @@ class Erasures:
         with self._context.vault.transaction(durable=False) as transaction:
             state = read_release_state(transaction)
         return set() if state is None else {item.model for item in state.kept}
+
+    def _training_kit(self) -> frozenset[str]:
+        # Imported here: a device that trains nothing does not load what training takes.
+        from facekeep.training.kit import DESCRIPTION_FILE, KIT_DIRECTORY, kit_hashes
+
+        with self._context.vault.transaction(durable=False) as transaction:
+            membership = find_membership(transaction)
+        if membership is None or membership.policy.training_kit is None:
+            return frozenset()
+        path = self._context.vault.home / KIT_DIRECTORY / DESCRIPTION_FILE
+        try:
+            # A file that is not the kit's is searched like any other, and so is one that cannot be read.
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > _LONGEST_DESCRIPTION:
+                return frozenset()
+            description = path.read_bytes()
+        except OSError:
+            return frozenset()
+        return kit_hashes(description, sha256=membership.policy.training_kit)
 
     def _require_recorded(self, receipt: ErasureReceipt) -> None:
         vault = self._context.vault

@@ -20,6 +20,8 @@ from facekeep.errors import ReleaseError
 from facekeep.training.parameters import ParameterTable, parse_parameter_table
 from facekeep.training.samples import UNIT_TOLERANCE
 
+# Folder of a device's home in which the kit lies.
+KIT_DIRECTORY: Final = "training-kit"
 DESCRIPTION_FILE: Final = "kit.json"
 GRAPH_FILE: Final = "train.onnx"
 ANCHORS_FILE: Final = "anchors.f32"
@@ -102,6 +104,16 @@ def parse_training_kit(description: bytes, files: Mapping[str, bytes], *, sha256
         raise ReleaseError("release.malformed", "An anchor of the training kit is not a finite unit vector.")
     graph = files[GRAPH_FILE] if GRAPH_FILE in value["files"] else b""
     return TrainingKit(value["pack"], value["rest"], table, graph, anchors, value["made_of"], found)
+
+
+def kit_hashes(description: bytes, *, sha256: str) -> frozenset[str]:
+    """Return the SHA-256 of every file of a kit, its description included; none if it is not the kit of this hash."""
+    if hashlib.sha256(description).hexdigest() != sha256:
+        return frozenset()
+    try:
+        return frozenset({sha256, *_checked(parse_canonical(description))["files"].values()})
+    except ValueError:
+        return frozenset()
 
 
 def _checked(value: Any) -> dict[str, Any]:
