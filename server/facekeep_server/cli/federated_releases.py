@@ -11,11 +11,19 @@ from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import ENVIRONMENT, FederationState
 from facekeep_server.releases import recommended
+from facekeep_server.releases.optimising import KINDS, ServerOptimiser
 
 StateOption = Annotated[
     Path, typer.Option("--state", envvar=ENVIRONMENT, help="State directory of the federation, made by `federate init`.")
 ]
 KeysOption = Annotated[Path | None, typer.Option("--keys", help="Directory of the offline keys, where they were moved away.")]
+
+OptimiserOption = Annotated[str, typer.Option(help="average, momentum or adam.")]
+RateOption = Annotated[float | None, typer.Option(help="By which a step is multiplied; 1 for average and momentum.")]
+MomentumOption = Annotated[float, typer.Option(help="Share of earlier updates that stays.")]
+MemoryOption = Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")]
+FallsOption = Annotated[int, typer.Option(min=0, help="Steps over which the rate falls to nothing; 0 for never.")]
+FirstOption = Annotated[int, typer.Option(min=0, help="Only the first so many numbers change; 0 for all.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -29,26 +37,30 @@ def add_commands(app: typer.Typer) -> None:
 def candidate(
     rounds: Annotated[list[int], typer.Argument(help="Completed rounds of training on the model in use.")],
     state: StateOption,
-    optimiser: Annotated[str, typer.Option(help="average, momentum or adam.")] = recommended.OPTIMISER.kind,
-    rate: Annotated[float | None, typer.Option(help="By which a step is multiplied; 1 for average and momentum.")] = None,
-    momentum: Annotated[float, typer.Option(help="Share of earlier updates that stays.")] = recommended.OPTIMISER.momentum,
-    memory: Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")] = recommended.OPTIMISER.memory,
-    falls_over: Annotated[int, typer.Option(min=0, help="Steps over which the rate falls to nothing; 0 for never.")] = 0,
-    first: Annotated[int, typer.Option(min=0, help="Only the first so many numbers change; 0 for all.")] = 0,
+    optimiser: OptimiserOption = recommended.OPTIMISER.kind,
+    rate: RateOption = None,
+    momentum: MomentumOption = recommended.OPTIMISER.momentum,
+    memory: MemoryOption = recommended.OPTIMISER.memory,
+    falls_over: FallsOption = 0,
+    first: FirstOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make what the model in use becomes by these rounds. It has to be evaluated before it can be released."""
     from facekeep_server.releases.making import make_steered
-    from facekeep_server.releases.optimising import KINDS, ServerOptimiser
 
+    steering = steering_of(optimiser, rate, momentum, memory, falls_over, first)
+    found = make_steered(FederationState.open(state), rounds, steering)
+    text = f"Candidate for release {found.version}: {found.folder}\nThen: facekeep-server federate release make"
+    say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
+
+
+def steering_of(optimiser: str, rate: float | None, momentum: float, memory: float, falls_over: int, first: int) -> ServerOptimiser:
+    """Return the server optimiser of an operator's options."""
     kind = next((item for item in KINDS if item == optimiser), None)
     if kind is None:
         raise ServerError("server.invalid_request", f"The optimiser is one of {', '.join(KINDS)}.")
     usual = recommended.OPTIMISER.rate if kind == "adam" else 1.0
-    steering = ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over, first)
-    found = make_steered(FederationState.open(state), rounds, steering)
-    text = f"Candidate for release {found.version}: {found.folder}\nThen: facekeep-server federate release make"
-    say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
+    return ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over, first)
 
 
 def offer_release(

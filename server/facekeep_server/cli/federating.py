@@ -12,7 +12,17 @@ from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch
 from facekeep.protocol.policy import Kind, Level
 from facekeep_server.cli import federated_releases, federated_statistics, releasing
-from facekeep_server.cli.federated_releases import KeysOption, StateOption
+from facekeep_server.cli.federated_releases import (
+    FallsOption,
+    FirstOption,
+    KeysOption,
+    MemoryOption,
+    MomentumOption,
+    OptimiserOption,
+    RateOption,
+    StateOption,
+    steering_of,
+)
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.state import FederationState, Settings
@@ -208,15 +218,26 @@ def plan(
     hours: Annotated[float, typer.Option(min=0.05, max=168, help="Until the deadline.")] = 12,
     length: Annotated[int | None, typer.Option(min=1, help="Numbers in an update; from the model if left out.")] = None,
     base: Annotated[str | None, typer.Option(help="SHA-256 of what is trained on; the release in use if left out.")] = None,
+    after: Annotated[
+        list[int] | None,
+        typer.Option(help="Completed round where training goes on, before any release of it; repeat to average rounds."),
+    ] = None,
+    optimiser: OptimiserOption = recommended.OPTIMISER.kind,
+    rate: RateOption = None,
+    momentum: MomentumOption = recommended.OPTIMISER.momentum,
+    memory: MemoryOption = recommended.OPTIMISER.memory,
+    falls_over: FallsOption = 0,
+    first: FirstOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan the next round and sign it with the planner's key."""
+    """Plan the next round and sign it with the planner's key. --optimiser and what follows only count with --after."""
     from datetime import timedelta
 
     from facekeep.randomness import SystemRandomness
     from facekeep_server.federation.candidates import newest_release
     from facekeep_server.federation.model import read_model
     from facekeep_server.federation.planning import Request, plan_next, training_settings
+    from facekeep_server.releases.chaining import continue_after
 
     if kind is not Kind.TRAINING:
         raise ServerError("server.invalid_request", "Plan it with `federate calibrate` or `federate demographics`.")
@@ -226,6 +247,12 @@ def plan(
         length = length or trained.table.parameters.length_of(level.value)
         newest = newest_release(found)
         base = base or (trained.sha256 if newest is None else newest[0].digest)
+    begin, behind = b"", tuple[int, ...]()
+    if after:
+        chain = continue_after(found, after, steering_of(optimiser, rate, momentum, memory, falls_over, first))
+        if chain.level is not level or len(chain.parameters) != 4 * length:
+            raise ServerError("server.invalid_request", f"Those rounds trained the level {chain.level.value}; go on at the same.")
+        begin, behind = chain.parameters, chain.rounds
     request = Request(
         kind=kind,
         level=level,
@@ -238,6 +265,8 @@ def plan(
         groups=groups,
         settings=training_settings([*recommended.TRAINING, *(settings or [])]),
         lasts=timedelta(hours=hours),
+        start=begin,
+        after=behind,
     )
     with found.locked():
         made, _ = plan_next(found, request, SystemClock().now(), SystemRandomness())

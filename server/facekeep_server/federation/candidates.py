@@ -1,4 +1,4 @@
-"""A candidate: what the model in use becomes by a round's mean update. Nobody uses it before it was evaluated and signed.
+"""A candidate: what the model in use becomes by the mean updates of rounds. Nobody uses it before it was evaluated and signed.
 
     candidates/NNNNN/model         the patched model file
                      parameters    numbers of the level, little-endian float32
@@ -13,25 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from facekeep.protocol import Kind, Level, RoundPlan
+from facekeep.protocol import Level
 from facekeep.protocol.release import ModelRelease
-from facekeep.training.patching import patched, read_parameters
+from facekeep.training.patching import patched
 from facekeep_server.errors import ServerError
+from facekeep_server.federation.chain import Chain, Steer, follow_chain
 from facekeep_server.federation.files import make_directory, read_file, replace_file
-from facekeep_server.federation.model import read_model
-from facekeep_server.federation.rounds import round_directory
+from facekeep_server.federation.model import BaseModel, read_model
 from facekeep_server.federation.state import FederationState
 
 _VERSION: Final = 1
-Steer = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,43 +87,38 @@ def newest_release(state: FederationState) -> tuple[ModelRelease, Path] | None:
 
 
 def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float = 1.0, steer: Steer | None = None) -> Candidate:
-    """Apply the mean updates of completed rounds of one level to the model in use.
+    """Apply the mean updates of completed rounds of one level to the model in use, step after step.
 
     Args:
         state: of the federation.
         rounds: their numbers.
-        rate: by which the mean of their updates is multiplied.
-        steer: makes the change of the mean update, (P,) float64, in place of `rate`.
+        rate: by which the mean of a step's updates is multiplied.
+        steer: makes the change of a step's mean update, (P,) float64, in place of `rate`.
 
     Raises:
-        ServerError: "server.invalid_request" for a round that is not a completed one of training on the model in use.
+        ServerError: "server.invalid_request", as `follow_chain`.
     """
-    newest = newest_release(state)
-    base = read_model(state)
-    content = base.content if newest is None else read_file(newest[1] / "model")
-    in_use = base.sha256 if newest is None else newest[0].digest
-    plans, updates = [], []
-    for number in sorted(set(rounds)):
-        directory = round_directory(state, number)
-        if not directory.is_over or directory.report()["aborted"] is not None:
-            raise ServerError("server.invalid_request", f"Round {number} was not completed.")
-        plan = RoundPlan.parse(read_file(directory.path / "plan").decode().rpartition("\n\n")[0] + "\n")
-        if plan.kind is not Kind.TRAINING or plan.base != in_use:
-            raise ServerError("server.invalid_request", f"Round {number} did not train the model in use.")
-        plans.append(plan)
-        # A sum over more devices says more: each device's update counts the same.
-        updates.append((directory.update().astype(np.float64), int(directory.report()["contributors"])))
-    if not plans or len({plan.level for plan in plans}) != 1:
-        raise ServerError("server.invalid_request", "A candidate is made of one round or more, all of one level.")
-    level = plans[0].level
-    part = base.table.parameters.range_of(level.value)
-    total = sum(weight for _, weight in updates)
-    mean = sum((update * weight for update, weight in updates), np.zeros(part.stop - part.start)) / total
-    change = rate * mean if steer is None else steer(mean)
-    numbers = (read_parameters(content, base.table)[part].astype(np.float64) + change).astype("<f4").tobytes()
-    made = patched(content, base.table, level.value, numbers, sha256=None)
-    rounds = tuple(plan.round for plan in plans)
-    return write_candidate(state, None if newest is None else newest[0].digest, level, rounds, numbers, made)
+    chain = chain_of(state, rounds, steer or (lambda mean: rate * mean))
+    newest, base, content, _ = _in_use(state)
+    made = patched(content, base.table, chain.level.value, chain.parameters, sha256=None)
+    return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, chain.parameters, made)
+
+
+def chain_of(state: FederationState, rounds: Sequence[int], steer: Steer) -> Chain:
+    """Return the chain of completed rounds on the model in use (`follow_chain`).
+
+    Raises:
+        ServerError: "server.invalid_request".
+    """
+    _, base, content, digest = _in_use(state)
+    return follow_chain(state, rounds, steer, base=base, content=content, in_use=digest)
+
+
+def _in_use(state: FederationState) -> tuple[tuple[ModelRelease, Path] | None, BaseModel, bytes, str]:
+    newest, base = newest_release(state), read_model(state)
+    if newest is None:
+        return None, base, base.content, base.sha256
+    return newest, base, read_file(newest[1] / "model"), newest[0].digest
 
 
 def write_candidate(

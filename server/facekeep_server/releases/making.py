@@ -1,7 +1,7 @@
 """From a candidate to the text that release keys sign.
 
 Steps:
-    1 the candidate: the mean update of completed rounds, taken by the server optimiser from the model in use
+    1 the candidate: the mean updates of completed rounds, taken by the server optimiser from the model in use, step after step
     2 the gate looks at its numbers
     3 the gate looks at its accuracy: measured here on crops, or in an evaluation made elsewhere
     4 a candidate that does not pass is withheld, and recorded
@@ -33,16 +33,16 @@ from facekeep_server.federation.candidates import Candidate, make_candidate, new
 from facekeep_server.federation.files import read_file, replace_file
 from facekeep_server.federation.model import read_model
 from facekeep_server.federation.state import FederationState
+from facekeep_server.releases.chaining import OPTIMISER_FILE, Steering
 from facekeep_server.releases.contracts import ContractDescription
 from facekeep_server.releases.evaluating import EvaluationCrops, ModelRunner, accuracy_of, operating_points, point_at
 from facekeep_server.releases.gate import VERSION, GateLimits, Verdict, judge_accuracy, judge_change
-from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
+from facekeep_server.releases.optimising import ServerOptimiser
 from facekeep_server.releases.privacy import privacy_of
 from facekeep_server.statistics.calibrating import CalibratedPoint
 
 TERM: Final = timedelta(days=180)
 TEXT_FILE: Final = "release"
-OPTIMISER_FILE: Final = "optimiser"
 Record = Callable[[AuditEvent], None]
 
 
@@ -64,24 +64,15 @@ class Evaluating:
 def make_steered(state: FederationState, rounds: Sequence[int], optimiser: ServerOptimiser) -> Candidate:
     """Return the candidate that the optimiser makes of completed rounds; what it remembers goes on from the release in use.
 
+    Rounds that began where others left off are steps of their own, in order; those before them need not be named.
+
     Raises:
         ServerError: "server.invalid_request" for rounds that do not go together; "server.invalid_configuration".
     """
     # 1 candidate
-    newest, kept = newest_release(state), []
-
-    def steer(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        path = None if newest is None else newest[1] / OPTIMISER_FILE
-        # Of the release in use, not of the last candidate: a withheld one must not go on steering.
-        before = OptimiserState.fresh(len(mean))
-        if path is not None and path.is_file():
-            before = OptimiserState.parse(read_file(path), optimiser, len(mean))
-        change, after = step(optimiser, before, mean)
-        kept.append(after)
-        return change
-
-    found = make_candidate(state, rounds, steer=steer)
-    replace_file(found.folder / OPTIMISER_FILE, kept[-1].to_bytes(optimiser))
+    steering = Steering(state, optimiser)
+    found = make_candidate(state, rounds, steer=steering)
+    replace_file(found.folder / OPTIMISER_FILE, steering.kept[-1].to_bytes(optimiser))
     return found
 
 

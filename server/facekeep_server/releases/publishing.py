@@ -16,7 +16,8 @@ from facekeep_server.federation.candidates import Candidate, newest_release
 from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.files import make_directory, read_file, replace_file
 from facekeep_server.federation.state import FederationState
-from facekeep_server.releases.making import OPTIMISER_FILE, TEXT_FILE, Record
+from facekeep_server.releases.chaining import OPTIMISER_FILE
+from facekeep_server.releases.making import TEXT_FILE, Record
 from facekeep_server.releases.privacy import spelled_epsilon, spelled_rounds
 from facekeep_server.releases.rollout import CANARY_NOTE, NOTE, Rollout, offered, stage_of, write_rollout
 from facekeep_server.releases.signing import join_signatures

@@ -1,0 +1,73 @@
+"""The server optimiser over a chain of rounds, and the numbers that the next round of it begins with.
+
+Every step is taken anew from the kept mean updates, and its result compared with what the next plan was signed over. What each step
+gave is kept all the same, in the directory of its last round: `after.f32`, the parameters, and `optimiser`, its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facekeep_server.federation.candidates import chain_of, newest_release
+from facekeep_server.federation.chain import Chain
+from facekeep_server.federation.files import read_file, replace_file
+from facekeep_server.federation.rounds import round_directory
+from facekeep_server.federation.state import FederationState
+from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
+
+OPTIMISER_FILE: Final = "optimiser"
+AFTER_FILE: Final = "after.f32"
+
+
+@dataclass(slots=True)
+class Steering:
+    """The optimiser from the release in use on: called once for each step of a chain, in order.
+
+    Attributes:
+        state: of the federation.
+        optimiser: how it steps, the same in every step.
+        kept: its state after each step so far.
+    """
+
+    state: FederationState
+    optimiser: ServerOptimiser
+    kept: list[OptimiserState] = field(default_factory=list)
+
+    def __call__(self, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the change that a mean update makes."""
+        change, after = step(self.optimiser, self.kept[-1] if self.kept else self._first(len(mean)), mean)
+        self.kept.append(after)
+        return change
+
+    def _first(self, length: int) -> OptimiserState:
+        # Of the release in use, not of the last candidate: a withheld one must not go on steering.
+        newest = newest_release(self.state)
+        path = None if newest is None else newest[1] / OPTIMISER_FILE
+        if path is None or not path.is_file():
+            return OptimiserState.fresh(length)
+        return OptimiserState.parse(read_file(path), self.optimiser, length)
+
+
+def continue_after(state: FederationState, rounds: Sequence[int], optimiser: ServerOptimiser) -> Chain:
+    """Return the chain of completed, not yet released rounds: its `parameters` are where the next round begins.
+
+    Args:
+        state: of the federation.
+        rounds: its last round, or those to average as its last step.
+        optimiser: has to be the one that the candidate is made with.
+
+    Raises:
+        ServerError: "server.invalid_request" for rounds that do not go together; "server.invalid_configuration".
+    """
+    steering = Steering(state, optimiser)
+    chain = chain_of(state, rounds, steering)
+    for taken, after in zip(chain.steps, steering.kept, strict=True):
+        path = round_directory(state, taken.rounds[-1]).path
+        replace_file(path / OPTIMISER_FILE, after.to_bytes(optimiser))
+        replace_file(path / AFTER_FILE, taken.parameters)
+    return chain

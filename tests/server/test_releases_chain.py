@@ -1,0 +1,259 @@
+"""Several rounds in one release: each begins where the server optimiser left off, and every digest in between is signed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from facekeep.errors import FederationError
+from facekeep.participation import Contribution
+from facekeep.protocol import Action, Kind, Level, RoundPlan, TrainRequest
+from facekeep.protocol.release import ReleasedPoint
+from facekeep.randomness import SystemRandomness
+from facekeep_server.cli.app import app
+from facekeep_server.errors import ServerError
+from facekeep_server.federation.candidates import Candidate, make_candidate
+from facekeep_server.federation.model import import_model, read_model
+from facekeep_server.federation.planning import Request, plan_next
+from facekeep_server.federation.rounds import load_round
+from facekeep_server.releases.chaining import Steering, continue_after
+from facekeep_server.releases.making import make_release, make_steered
+from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
+from facekeep_server.releases.privacy import plan_of, privacy_of
+from tests.flows.release_setting import BUILD, FILE, PACK, TABLE, write_pack
+from tests.server.flower_fleet import FlowerFleet
+from tests.simulators.federation import cheap_account
+
+PART = TABLE.range_of("head")
+LENGTH = TABLE.length_of("head")
+HEAVY = ServerOptimiser("momentum", 0.5, 0.5)
+
+
+class Learner:
+    """A device that goes a tenth of the way from where it begins to numbers of its own."""
+
+    def __init__(self, device: Any, model: NDArray[np.float32], number: int) -> None:
+        generator = np.random.default_rng(number)
+        self.device, self.model, self.began = device, model, [b""]
+        self.target = model + (0.2 / np.sqrt(LENGTH) * generator.standard_normal(LENGTH)).astype(np.float32)
+        self.inner, device._train, device.make = device._train, self.train, self.make
+
+    def train(self, body: bytes) -> Any:
+        self.began.append(TrainRequest.parse(body).start)
+        return self.inner(body)
+
+    def update(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray((self.target - row) / np.float32(10))
+
+    def make(self, plan: RoundPlan, subjects: int) -> Contribution:
+        row = np.frombuffer(self.began[-1], "<f4") if self.began[-1] else self.model
+        return Contribution(self.update(row), {extra.name: 1.0 for extra in plan.extras})
+
+
+class Chain:
+    """A fleet of learners whose rounds go on from each other."""
+
+    def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
+        self.fleet = FlowerFleet(folder)
+        self.state = self.fleet.state
+        import_model(self.state, files[FILE], files[FILE.replace(".onnx", ".patch.json")])
+        self.model = read_model(self.state).parameters[PART]
+        self.learners = [Learner(device, self.model, number) for number, device in enumerate(self.fleet.devices)]
+
+    def plan(self, *after: int, optimiser: ServerOptimiser = HEAVY, **changes: Any) -> RoundPlan:
+        chain = continue_after(self.state, after, optimiser) if after else None
+        request = Request(
+            kind=Kind.TRAINING,
+            level=Level.HEAD,
+            length=LENGTH,
+            base=read_model(self.state).sha256,
+            clip=1.0,
+            cohort=len(self.fleet.devices),
+            noise_multiplier=1e-6,
+            settings={"steps": 1},
+            start=b"" if chain is None else chain.parameters,
+            after=() if chain is None else chain.rounds,
+        )
+        request = dataclasses.replace(request, **changes)
+        return plan_next(self.state, request, self.fleet.clock.now(), SystemRandomness(), account=cheap_account)[0]
+
+    def drive(self) -> None:
+        (report,) = self.fleet.drive(self.fleet.grid())
+        assert report.is_complete, report
+
+    def round(self, *after: int, **changes: Any) -> int:
+        number = self.plan(*after, **changes).round
+        self.drive()
+        return number
+
+    def refused(self, *rounds: int, optimiser: ServerOptimiser = HEAVY) -> str:
+        with pytest.raises(ServerError) as caught:
+            make_steered(self.state, rounds, optimiser)
+        return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return dict(write_pack(tmp_path_factory.mktemp("learning")).read_files(PACK, BUILD))
+
+
+@pytest.fixture
+def chain(tmp_path: Path, files: dict[str, bytes]) -> Chain:
+    return Chain(tmp_path, files)
+
+
+def values(candidate: Candidate) -> NDArray[np.float32]:
+    return np.frombuffer(candidate.parameters, "<f4")
+
+
+def test_three_rounds_give_what_a_plain_loop_gives(chain: Chain) -> None:
+    numbers = [chain.round(), chain.round(1), chain.round(2)]
+    assert numbers == [1, 2, 3]
+    # The loop: no masks, no noise, no messages.
+    row, first = chain.model.copy(), np.zeros(LENGTH)
+    for _ in numbers:
+        first = 0.5 * first + np.mean([learner.update(row).astype(np.float64) for learner in chain.learners], axis=0)
+        row = (row.astype(np.float64) + 0.5 * first).astype(np.float32)
+    candidate = make_steered(chain.state, [3], HEAVY)
+    assert np.abs(row - chain.model).max() > 5e-4
+    np.testing.assert_allclose(values(candidate), row, rtol=0, atol=1e-6)
+    # To the bit, from the sums that were opened.
+    row, state, starts = chain.model.copy(), OptimiserState.fresh(LENGTH), [b""]
+    for number in numbers:
+        change, state = step(HEAVY, state, chain.fleet.directory(number).update().astype(np.float64))
+        row = (row.astype(np.float64) + change).astype(np.float32)
+        starts.append(row.astype("<f4").tobytes())
+    assert candidate.parameters == starts[-1]
+    assert (candidate.folder / "optimiser").read_bytes() == state.to_bytes(HEAVY)
+    assert candidate.rounds == (1, 2, 3)
+    for learner in chain.learners:
+        assert learner.began[1:] == starts[:3]
+    for number, start in zip(numbers, starts, strict=False):
+        assert plan_of(chain.state, number).start == (hashlib.sha256(start).hexdigest() if start else None)
+        assert plan_of(chain.state, number).base == read_model(chain.state).sha256
+    for number in (1, 2):
+        assert (chain.fleet.directory(number).path / "after.f32").read_bytes() == starts[number]
+        kept = OptimiserState.parse((chain.fleet.directory(number).path / "optimiser").read_bytes(), HEAVY, LENGTH)
+        assert kept.taken == number
+
+
+def test_rounds_that_began_at_one_place_are_one_step(chain: Chain) -> None:
+    first, second = chain.round(), chain.round()
+    third, fourth = chain.round(first, second), chain.round(first, second)
+    candidate = make_steered(chain.state, [third, fourth], HEAVY)
+    assert candidate.rounds == (1, 2, 3, 4)
+    steering = Steering(chain.state, HEAVY)
+    updates = [chain.fleet.directory(number).update().astype(np.float64) for number in (first, second, third, fourth)]
+    expected = chain.model + steering((updates[0] + updates[1]) / 2)
+    expected = expected + steering((updates[2] + updates[3]) / 2)
+    np.testing.assert_allclose(values(candidate), expected, atol=1e-6)
+    # As before: those of the first step alone are averaged.
+    assert make_steered(chain.state, [first, second], HEAVY).rounds == (1, 2)
+    # And the plain rate goes along a chain as well.
+    assert make_candidate(chain.state, [first, second]).rounds == (1, 2)
+
+
+def test_another_optimiser_or_a_round_left_out_shows(chain: Chain) -> None:
+    other = ServerOptimiser("momentum", 0.25, 0.5)
+    first, aside = chain.round(), chain.round()
+    last = chain.round(first)
+    assert chain.refused(last, optimiser=other) == "server.invalid_request"
+    assert chain.refused(last, aside) == "server.invalid_request", "the round after it began without it"
+    assert chain.refused(last, optimiser=dataclasses.replace(HEAVY, used=5)) == "server.invalid_request"
+    # The list of rounds behind it is a convenience; the digest in the signed plan decides.
+    (chain.fleet.directory(last).path / "start.json").unlink()
+    assert chain.refused(last) == "server.invalid_request"
+    assert make_steered(chain.state, [first, last], HEAVY).rounds == (first, last)
+    changed = chain.fleet.directory(first).path / "update.f32"
+    changed.write_bytes(changed.read_bytes()[:-4] + b"\x00\x00\x00\x01")
+    assert chain.refused(first, last) == "server.invalid_request"
+
+
+def test_only_the_first_numbers_move_in_every_step(chain: Chain) -> None:
+    few = ServerOptimiser("adam", 0.01, used=7)
+    chain.round()
+    chain.round(1, optimiser=few)
+    candidate = make_steered(chain.state, [2], few)
+    began = np.frombuffer(chain.learners[0].began[-1], "<f4")
+    for row in (began, values(candidate)):
+        np.testing.assert_array_equal(row[7:], chain.model[7:])
+        assert (row[:7] != chain.model[:7]).all()
+    assert (values(candidate)[:7] != began[:7]).all()
+
+
+def test_a_round_that_was_not_completed_is_nowhere_to_begin(chain: Chain) -> None:
+    chain.plan()
+    with pytest.raises(ServerError, match="not completed"):
+        chain.plan(1)
+    chain.drive()
+    chain.plan(1)
+    chain.fleet.drive(chain.fleet.grid(lambda message: None))
+    with pytest.raises(ServerError, match="not completed"):
+        chain.plan(2)
+    assert chain.round(1) == 3
+    assert make_steered(chain.state, [3], HEAVY).rounds == (1, 3)
+
+
+def test_the_server_begins_at_the_same_numbers_after_a_restart(chain: Chain) -> None:
+    chain.round()
+    chain.plan(1)
+    directory = chain.fleet.directory(2)
+    running = load_round(chain.state, 2, lambda event: None)
+    for out in running.outbox():
+        running.receive(out.index, out.action, chain.fleet.devices[out.index].handle(out.action, out.body))
+    running.close_step(chain.fleet.clock.now())
+    directory.keep_checkpoint(running)
+    before = [out.body for out in running.outbox()]
+    again = load_round(chain.state, 2, lambda event: None)
+    assert [out.body for out in again.outbox()] == before
+    assert all(out.action is Action.TRAIN and TrainRequest.parse(out.body).start for out in again.outbox())
+    # A start that was changed, or is gone, begins nothing.
+    kept = (directory.path / "start.f32").read_bytes()
+    (directory.path / "start.f32").write_bytes(bytes(len(kept)))
+    with pytest.raises(FederationError):
+        load_round(chain.state, 2, lambda event: None)
+    (directory.path / "start.f32").unlink()
+    with pytest.raises(FederationError):
+        load_round(chain.state, 2, lambda event: None)
+    (directory.path / "start.f32").write_bytes(kept)
+    chain.drive()
+
+
+def test_a_release_names_every_round_of_the_chain_and_pays_for_all(chain: Chain) -> None:
+    spent = []
+    for after in ((), (1,), (2,)):
+        chain.round(*after)
+        spent.append(privacy_of(chain.state, cheap_account).epsilon)
+    candidate = make_steered(chain.state, [3], HEAVY)
+    evaluation = {
+        "model": hashlib.sha256(candidate.model).hexdigest(),
+        "contract": "ab" * 32,
+        "operating_points": [ReleasedPoint(0.5, 0.01, (0.0, 0.1), 0.1, (0.0, 0.2), "drawn", 10, 1000).to_value()],
+        "passed": True,
+    }
+    (candidate.folder / "evaluation.json").write_text(json.dumps(evaluation))
+    release = make_release(chain.state, candidate, chain.fleet.clock.now(), lambda event: None, account=cheap_account)
+    assert release.rounds == (1, 2, 3)
+    assert release.privacy.epsilon == spent[-1]
+    assert spent == sorted(spent)
+    assert spent[0] < spent[1] < spent[2]
+
+
+def test_from_the_shell(chain: Chain) -> None:
+    chain.round()
+    options = ["--state", str(chain.state.root), "--level", "head", "--cohort", "6", "--noise", "0.000001", "--after", "1"]
+    shell, steering = CliRunner(), ["--optimiser", "momentum", "--rate", "0.5", "--momentum", "0.5"]
+    wrong = shell.invoke(app, ["federate", "plan", *options, *steering, "--level", "deep"])
+    assert wrong.exit_code != 0
+    found = shell.invoke(app, ["federate", "plan", *options, *steering, "--json"])
+    assert found.exit_code == 0, found.output
+    plan = plan_of(chain.state, 2)
+    assert plan.start == hashlib.sha256(continue_after(chain.state, [1], HEAVY).parameters).hexdigest()
