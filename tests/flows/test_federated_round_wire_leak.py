@@ -251,3 +251,43 @@ def test_plans_for_another_model_or_kit_are_refused(scenario: Scenario) -> None:
     with pytest.raises(FacekeepError) as caught:
         scenario.devices[0].handle("prepare", out.body)
     assert caught.value.code == "release.wrong_model"
+
+
+@pytest.mark.slow
+def test_training_begins_where_the_plan_says(scenario: Scenario) -> None:
+    from dataclasses import replace
+
+    import facekeep.training
+
+    kind, last = TrainingContribution(), scenario.rounds[-1].signed.plan
+    with scenario.devices[0].open() as device:
+
+        def trained(plan: RoundPlan, start: bytes | None) -> NDArray[np.float32]:
+            ready = kind.ready(device._context, scenario.fleet.policy, plan)
+            in_use = ready.parameters.copy()
+            if start is not None:
+                ready = kind.start_from(ready, plan, start)
+            part = ready.model.table.parameters.range_of(plan.level.value)
+            outside = np.ones(len(in_use), dtype=bool)
+            outside[part] = False
+            np.testing.assert_array_equal(ready.parameters[outside], in_use[outside])
+            if start is not None:
+                assert ready.parameters[part].astype("<f4").tobytes() == start
+            with device._vault.transaction(durable=False) as transaction:
+                (handle,) = transaction.subjects()
+                gathered = kind.gather(ready, transaction, handle, plan)
+                assert gathered is not None
+            return np.array(kind.contribute(ready, plan, [gathered]).vector)
+
+        for level in (Level.HEAD, Level.CHANNELS):
+            length = scenario.kit.parameters.length_of(level.value)
+            plan = replace(last, level=level, length=length, step=1.0, clip_units=1, noise_variance=0)
+            ready = kind.ready(device._context, scenario.fleet.policy, plan)
+            row = facekeep.training.read_parameters(ready.model.content, ready.model.table)
+            row = row[scenario.kit.parameters.range_of(level.value)].astype("<f4")
+            usual = trained(plan, None)
+            moved = (row + np.float32(0.01) * np.sign(row)).astype("<f4").tobytes()
+            named = replace(plan, settings={**plan.settings, "start": hashlib.sha256(moved).hexdigest()})
+            assert np.array_equal(trained(plan, row.tobytes()), usual), "at the model in use: as without"
+            assert not np.array_equal(trained(named, moved), usual)
+            assert np.array_equal(trained(plan, None), usual), "the model in use did not move"
