@@ -49,8 +49,8 @@ class Plan:
     clip_units: int = 2500
 
 
-# The same for a device, as a signed plan states it. `keep` pulls to the template of the person: pulled to the old model's answer to each
-# picture, nothing could be learnt. The recipe pulls pictures by day to the old model's answer, which lies near the template.
+# The same for a device, as a signed plan states it. `keep` pulls to the template of the person: pulled to the old model's answer to
+# each picture, nothing could be learnt. The recipe pulls pictures by day to the old model's answer, which lies near the template.
 ON_DEVICE: Final = TrainingSettings(
     steps=1,
     batch=64,
