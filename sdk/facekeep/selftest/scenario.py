@@ -103,11 +103,12 @@ class WatchedDevice(Device):
 
     def note_templates(self, subject: str) -> None:
         """Note the digests of the stored templates of `subject`, opened as `verify` opens them."""
+        contract = self._load_models().contract_id
         with self._vault.transaction(durable=False) as transaction:
             handle = transaction.find_subject(subject)
             if handle is None:
                 raise UnexpectedOutcomeError("a subject that was enrolled is not on record")
-            templates = transaction.open_templates(handle, self._load_models().contract_id)
+            templates = transaction.open_templates(handle, contract)
         if not templates:
             raise UnexpectedOutcomeError("a subject that was enrolled has no template")
         self.held.templates += [digest(template.vector) for template in templates]
