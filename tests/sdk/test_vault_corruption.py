@@ -1,5 +1,6 @@
 """Damage and forgery: whatever is done to the files, the vault gives the same content or a typed error, and nothing else."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -93,9 +94,11 @@ def test_flipped_bytes_of_the_vault_change_nothing_or_are_refused(damaged: Damag
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_flipped_byte_of_the_vault_changes_nothing_or_is_refused(damaged: Damaged) -> None:
-    found = flip_the_vault(damaged, 1)
-    assert found["vault.corrupt"] > 10_000
+def test_more_flipped_bytes_of_the_vault_change_nothing_or_are_refused(damaged: Damaged) -> None:
+    # Every byte takes many minutes: FACEKEEP_EXHAUSTIVE=1. Otherwise every seventh.
+    stride = 1 if os.environ.get("FACEKEEP_EXHAUSTIVE") else 7
+    found = flip_the_vault(damaged, stride)
+    assert found["vault.corrupt"] > 10_000 // stride
 
 
 @pytest.mark.parametrize("stride", [977, pytest.param(61, marks=pytest.mark.slow)])
