@@ -247,10 +247,16 @@ def test_plans_for_another_model_or_kit_are_refused(scenario: Scenario) -> None:
         with pytest.raises(FacekeepError) as caught:
             scenario.devices[0].handle("prepare", replace(request, plan_note=plan.note).to_bytes())
         assert caught.value.code in ("federation.plan_refused", "federation.malformed")
-    (scenario.devices[0].home / "home" / KIT_DIRECTORY / DESCRIPTION_FILE).write_bytes(b"{}")
-    with pytest.raises(FacekeepError) as caught:
-        scenario.devices[0].handle("prepare", out.body)
-    assert caught.value.code == "release.wrong_model"
+    description = scenario.devices[0].home / "home" / KIT_DIRECTORY / DESCRIPTION_FILE
+    true = description.read_bytes()
+    description.write_bytes(b"{}")
+    try:
+        with pytest.raises(FacekeepError) as caught:
+            scenario.devices[0].handle("prepare", out.body)
+        assert caught.value.code == "release.wrong_model"
+    finally:
+        # The scenario is every test's of this file.
+        description.write_bytes(true)
 
 
 @pytest.mark.slow
