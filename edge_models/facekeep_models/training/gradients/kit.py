@@ -100,7 +100,7 @@ def _graph(model: bytes, table: PatchTable) -> bytes:
 
         from facekeep_models.training.gradients.training_graph import training_graph
     except ImportError as error:
-        raise ExportError("export.no_converter", "A training graph is written with onnx: pip install 'facekeep[build]'.") from error
+        raise ExportError("export.no_converter", "A training graph is written with onnx: pip install 'facekeep[kit]'.") from error
     made: bytes = training_graph(onnx.load_from_string(model)).SerializeToString(deterministic=True)
     return made
 
