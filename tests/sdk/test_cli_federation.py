@@ -77,11 +77,16 @@ def test_a_policy_that_is_not_one_is_refused(shell: Shell) -> None:
 
 def test_what_needs_a_federation_a_release_or_consent_says_so(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "bundle").write_bytes(b"nothing")
-    assert shell("federate", "adopt", str(tmp_path / "bundle"))[0] in (18, 19)
-    assert shell("federate", "adopt", str(tmp_path / "absent"))[1]["error"]["code"] == "release.malformed"
-    assert shell("federate", "rollback")[0] in (18, 19)
-    code, value = shell("federate", "collect", "ann", str(tmp_path))
-    assert code in (4, 5, 18), value
+    (tmp_path / "empty").mkdir()
+    for arguments, expected in (
+        (("adopt", str(tmp_path / "bundle")), (19, "release.malformed")),
+        (("adopt", str(tmp_path / "absent")), (19, "release.malformed")),
+        (("rollback",), (19, "release.none")),
+        (("collect", "ann", str(tmp_path / "empty")), (5, "acquisition.unreadable")),
+        (("collect", "ann", str(tmp_path / "bundle")), (4, "consent.none")),
+    ):
+        code, value = shell("federate", *arguments)
+        assert (code, value["error"]["code"]) == expected, arguments
 
 
 def test_a_node_without_a_kit_or_a_key_is_not_started(shell: Shell, tmp_path: Path) -> None:
