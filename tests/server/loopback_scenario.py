@@ -27,7 +27,7 @@ from flwr.cli.build import build_fab_from_files
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch, supernode_launch
 from facekeep.flower.virtual import ENVIRONMENT, STATE_ENVIRONMENT, virtual_contribution, virtual_keys
-from facekeep.protocol import Kind, Level, Roster, RoundPlan
+from facekeep.protocol import Kind, Level, Roster
 from facekeep.randomness import SystemRandomness
 from facekeep_server.federation.creation import APP, AUTHORITY, key_name
 from facekeep_server.federation.files import read_file, replace_file
@@ -139,7 +139,7 @@ def outcome(directory: RoundDirectory) -> dict[str, Any]:
     found = {name: report[name] for name in ("aborted", "survivors", "refusals")}
     found["seconds"] = round(sum(step["seconds"] for step in directory.steps()), 1)
     if report["aborted"] is None:
-        plan = RoundPlan.parse((directory.path / "plan").read_text().rpartition("\n\n")[0] + "\n")
+        plan = directory.plan()
         clip = min(1.0, plan.update_clip)
         vectors = np.array([virtual_contribution(number, plan).vector.astype(float) * clip for number in range(DEVICES)])
         there = range(DEVICES)

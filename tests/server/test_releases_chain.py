@@ -27,7 +27,7 @@ from facekeep_server.federation.rounds import load_round
 from facekeep_server.releases.chaining import Steering, continue_after
 from facekeep_server.releases.making import make_release, make_steered
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
-from facekeep_server.releases.privacy import plan_of, privacy_of
+from facekeep_server.releases.privacy import privacy_of
 from tests.flows.release_setting import BUILD, FILE, PACK, TABLE, write_pack
 from tests.server.flower_fleet import FlowerFleet
 from tests.simulators.federation import cheap_account
@@ -137,8 +137,8 @@ def test_three_rounds_give_what_a_plain_loop_gives(chain: Chain) -> None:
     for learner in chain.learners:
         assert learner.began[1:] == starts[:3]
     for number, start in zip(numbers, starts, strict=False):
-        assert plan_of(chain.state, number).start == (hashlib.sha256(start).hexdigest() if start else None)
-        assert plan_of(chain.state, number).base == read_model(chain.state).sha256
+        assert chain.fleet.directory(number).plan().start == (hashlib.sha256(start).hexdigest() if start else None)
+        assert chain.fleet.directory(number).plan().base == read_model(chain.state).sha256
     for number in (1, 2):
         assert (chain.fleet.directory(number).path / "after.f32").read_bytes() == starts[number]
         kept = OptimiserState.parse((chain.fleet.directory(number).path / "optimiser").read_bytes(), HEAVY, LENGTH)
@@ -255,5 +255,5 @@ def test_from_the_shell(chain: Chain) -> None:
     assert wrong.exit_code != 0
     found = shell.invoke(app, ["federate", "plan", *options, *steering, "--json"])
     assert found.exit_code == 0, found.output
-    plan = plan_of(chain.state, 2)
+    plan = chain.fleet.directory(2).plan()
     assert plan.start == hashlib.sha256(continue_after(chain.state, [1], HEAVY).parameters).hexdigest()

@@ -29,6 +29,7 @@ from facekeep_server.federation.candidates import Candidate, newest_release
 from facekeep_server.federation.creation import key_name
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.model import import_model, read_model
+from facekeep_server.federation.offers import answers_of
 from facekeep_server.federation.planning import training_settings
 from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
@@ -40,7 +41,7 @@ from facekeep_server.releases.making import Evaluating, make_recalibrated, make_
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
 from facekeep_server.releases.privacy import privacy_of, spelled_rounds
 from facekeep_server.releases.publishing import publish_release
-from facekeep_server.releases.rollout import Rollout, answers_of, judge, release_folders, stage_of, withhold
+from facekeep_server.releases.rollout import Rollout, judge, release_folders, stage_of, withhold
 from facekeep_server.releases.signing import describe, sign_text
 from facekeep_server.statistics.calibrating import CalibratedPoint
 from tests.flows.conftest import picture

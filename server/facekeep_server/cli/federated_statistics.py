@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -52,7 +53,7 @@ def calibrate(
 ) -> None:
     """Threshold for a false match rate, from scores of different people on the devices themselves."""
     from facekeep.protocol.statistics import CalibrationSettings
-    from facekeep_server.statistics.reading import calibrated_points, calibration_request, lasting, read_calibration_round
+    from facekeep_server.statistics.reading import calibrated_points, calibration_request, read_calibration_round
 
     found = FederationState.open(state)
     if number is None:
@@ -61,7 +62,7 @@ def calibrate(
         except ValueError as error:
             raise ServerError("server.invalid_request", f"Such a histogram cannot be asked for: {error}.") from None
         wishes: dict[str, Any] = {"cohort": cohort, "noise_multiplier": noise, "budget_rounds": budget_rounds}
-        plan_and_say(found, calibration_request(found, settings, lasts=lasting(hours), **wishes), as_json=as_json)
+        plan_and_say(found, calibration_request(found, settings, lasts=timedelta(hours=hours), **wishes), as_json=as_json)
         return
     whole = read_calibration_round(found, number)
     lines, values = [f"{whole.devices} devices, {max(0.0, whole.clipped):.1%} clipped"], []
@@ -101,7 +102,7 @@ def demographics(
     """Error rates by the groups that subjects declared themselves, none of them told where it is small."""
     from facekeep.protocol.statistics import DemographicSettings
     from facekeep_server.federation.candidates import newest_release
-    from facekeep_server.statistics.reading import demographic_request, lasting, read_demographic_round
+    from facekeep_server.statistics.reading import demographic_request, read_demographic_round
 
     found = FederationState.open(state)
     if number is None:
@@ -116,7 +117,7 @@ def demographics(
         except ValueError as error:
             raise ServerError("server.invalid_request", f"Such a report cannot be asked for: {error}.") from None
         wishes: dict[str, Any] = {"cohort": cohort, "noise_multiplier": noise, "budget_rounds": budget_rounds}
-        plan_and_say(found, demographic_request(found, settings, lasts=lasting(hours), **wishes), as_json=as_json)
+        plan_and_say(found, demographic_request(found, settings, lasts=timedelta(hours=hours), **wishes), as_json=as_json)
         return
     report = read_demographic_round(found, number, floor=floor)
     lines, values = [f"{report.devices} devices, at threshold {report.threshold:.4f}"], []

@@ -234,7 +234,7 @@ def plan(
     from datetime import timedelta
 
     from facekeep.randomness import SystemRandomness
-    from facekeep_server.federation.candidates import newest_release
+    from facekeep_server.federation.candidates import base_in_use
     from facekeep_server.federation.model import read_model
     from facekeep_server.federation.planning import Request, plan_next, training_settings
     from facekeep_server.releases.chaining import continue_after
@@ -243,10 +243,8 @@ def plan(
         raise ServerError("server.invalid_request", "Plan it with `federate calibrate` or `federate demographics`.")
     found = FederationState.open(state)
     if length is None or base is None:
-        trained = read_model(found)
-        length = length or trained.table.parameters.length_of(level.value)
-        newest = newest_release(found)
-        base = base or (trained.sha256 if newest is None else newest[0].digest)
+        length = length or read_model(found).table.parameters.length_of(level.value)
+        base = base or base_in_use(found)
     begin, behind = b"", tuple[int, ...]()
     if after:
         chain = continue_after(found, after, steering_of(optimiser, rate, momentum, memory, falls_over, first))

@@ -135,14 +135,15 @@ def publish(
 @release_app.command()
 def status(state: StateOption, as_json: JsonOption = False) -> None:
     """Say of every release where it stands: canaries, fleet or withheld, and what devices answered."""
+    from facekeep_server.federation.offers import ADOPTED, answers_of
     from facekeep_server.releases.privacy import spelled_epsilon
-    from facekeep_server.releases.rollout import answers_of, read_release, read_rollout, release_folders, stage_of
+    from facekeep_server.releases.rollout import read_release, read_rollout, release_folders, stage_of
 
     found, lines, values = FederationState.open(state), [], []
     for folder in release_folders(found):
         release, rollout, answers = read_release(folder), read_rollout(folder), answers_of(folder)
-        adopted = sum(answer == "adopted" for answer in answers.values())
-        refused = {code: list(answers.values()).count(code) for code in sorted(set(answers.values()) - {"adopted"})}
+        adopted = sum(answer == ADOPTED for answer in answers.values())
+        refused = {code: list(answers.values()).count(code) for code in sorted(set(answers.values()) - {ADOPTED})}
         value: dict[str, Any] = {
             "version": release.version,
             "digest": release.digest,

@@ -3,10 +3,10 @@
     candidates/NNNNN/model         the patched model file
                      parameters    numbers of the level, little-endian float32
                      candidate.json  what it was made of
-                     evaluation.json, vectors.f32   written by `python -m facekeep_models.federating judge`
+                     evaluation.json, vectors.f32   what the gate measured (`facekeep_server.releases.making`), or what
+                                                    `python -m facekeep_models.federating judge` did elsewhere
 
-The coordinator cannot run a model on pictures: it never touches what stays on a device. Whoever evaluates needs the model packs and
-pictures of their own, and hands back numbers.
+Nothing here looks at a picture, and none that is evaluated on comes from a device: whoever evaluates brings pictures of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from facekeep.training.patching import patched
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.chain import Chain, Steer, follow_chain
 from facekeep_server.federation.files import make_directory, read_file, replace_file
-from facekeep_server.federation.model import BaseModel, read_model
+from facekeep_server.federation.model import read_model
 from facekeep_server.federation.state import FederationState
 
 _VERSION: Final = 1
@@ -99,8 +99,8 @@ def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float
         ServerError: "server.invalid_request", as `follow_chain`.
     """
     chain = chain_of(state, rounds, steer or (lambda mean: rate * mean))
-    newest, base, content, _ = _in_use(state)
-    made = patched(content, base.table, chain.level.value, chain.parameters, sha256=None)
+    newest, table = newest_release(state), read_model(state).table
+    made = patched(model_in_use(state), table, chain.level.value, chain.parameters, sha256=None)
     return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, chain.parameters, made)
 
 
@@ -110,15 +110,19 @@ def chain_of(state: FederationState, rounds: Sequence[int], steer: Steer) -> Cha
     Raises:
         ServerError: "server.invalid_request".
     """
-    _, base, content, digest = _in_use(state)
-    return follow_chain(state, rounds, steer, base=base, content=content, in_use=digest)
+    return follow_chain(state, rounds, steer, base=read_model(state), content=model_in_use(state), in_use=base_in_use(state))
 
 
-def _in_use(state: FederationState) -> tuple[tuple[ModelRelease, Path] | None, BaseModel, bytes, str]:
-    newest, base = newest_release(state), read_model(state)
-    if newest is None:
-        return None, base, base.content, base.sha256
-    return newest, base, read_file(newest[1] / "model"), newest[0].digest
+def model_in_use(state: FederationState) -> bytes:
+    """Return the model file in use: of the newest release, or as it shipped."""
+    newest = newest_release(state)
+    return read_model(state).content if newest is None else read_file(newest[1] / "model")
+
+
+def base_in_use(state: FederationState) -> str:
+    """Return what a plan names as its base: the release in use, or the model that shipped."""
+    newest = newest_release(state)
+    return read_model(state).sha256 if newest is None else newest[0].digest
 
 
 def write_candidate(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from facekeep.protocol import Kind, Level, RoundPlan
 from facekeep.training.patching import read_parameters
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.files import read_file
 from facekeep_server.federation.model import BaseModel
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
@@ -109,7 +108,7 @@ def _plans(state: FederationState, rounds: Sequence[int], in_use: str) -> list[R
         directory = round_directory(state, number)
         if not directory.is_over or directory.report()["aborted"] is not None:
             raise ServerError("server.invalid_request", f"Round {number} was not completed.")
-        plan = RoundPlan.parse(read_file(directory.path / "plan").decode().rpartition("\n\n")[0] + "\n")
+        plan = directory.plan()
         if plan.kind is not Kind.TRAINING or plan.base != in_use:
             raise ServerError("server.invalid_request", f"Round {number} did not train the model in use.")
         found.append(plan)

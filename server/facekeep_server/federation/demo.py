@@ -28,17 +28,17 @@ from typing import Any, Final
 from facekeep.clock import SystemClock
 from facekeep.errors import ReleaseError
 from facekeep.flower.node import program
-from facekeep.protocol import Extra, Kind, Level
+from facekeep.protocol import Kind, Level
 from facekeep.randomness import SystemRandomness
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.candidates import make_candidate, newest_release
+from facekeep_server.federation.candidates import base_in_use, make_candidate, newest_release
 from facekeep_server.federation.creation import COORDINATOR
 from facekeep_server.federation.demo_page import write_page
 from facekeep_server.federation.files import read_file
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.loopback import LoopbackFleet
 from facekeep_server.federation.model import import_kit, import_model, read_model
-from facekeep_server.federation.offers import read_offer, request_offer
+from facekeep_server.federation.offers import ADOPTED, answers_of, request_offer
 from facekeep_server.federation.planning import Request, plan_next, training_settings
 from facekeep_server.federation.processes import Processes
 from facekeep_server.federation.releasing import publish
@@ -53,7 +53,6 @@ _CLIP: Final = 0.5
 _EPSILON: Final = 1e6
 _KIT_PEOPLE: Final = 96
 _FIRST_PERSON: Final = 40
-_EXTRAS: Final = (Extra("loss", 16.0), Extra("samples", 64.0))
 
 
 @dataclass(slots=True)
@@ -152,18 +151,16 @@ def _models(fleet: LoopbackFleet, training_kit: Path | None, say: Callable[[str]
 def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str], None]) -> DemoRound:
     state, newest = fleet.state, newest_release(fleet.state)
     table = read_model(state).table
-    base = read_model(state).sha256 if newest is None else newest[0].digest
     # 4 plan, run
     request = Request(
         kind=Kind.TRAINING,
         level=level,
         length=table.parameters.length_of(level.value),
-        base=base,
+        base=base_in_use(state),
         clip=_CLIP,
         cohort=len(fleet.devices),
         noise_multiplier=_NOISE,
         settings=training_settings([]),
-        extras=_EXTRAS,
         lasts=timedelta(hours=2),
     )
     plan_next(state, request, SystemClock().now(), SystemRandomness())
@@ -206,8 +203,8 @@ def _settle(fleet: LoopbackFleet, demo: Demo) -> None:
     for item in demo.rounds:
         if item.outcome == "released":
             version += 1
-            answers = read_offer(fleet.state.root / "releases" / f"{version:05d}" / "offer.json")["answers"]
-            item.adopted = sum(answer == "adopted" for answer in answers.values())
+            answers = answers_of(fleet.state.root / "releases" / f"{version:05d}")
+            item.adopted = sum(answer == ADOPTED for answer in answers.values())
     found = [fleet.command(device, "federate", "status") for device in fleet.devices]
     if demo.rounds:
         demo.rounds[-1].spent = max(float(status["spent"]) for status in found if status["spent"] is not None)

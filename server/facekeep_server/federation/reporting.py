@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from facekeep.protocol import RoundPlan
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import load_policy
-from facekeep_server.federation.files import read_file
 from facekeep_server.federation.fleet import read_roster
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
@@ -37,7 +35,7 @@ def _describe_round(state: FederationState, number: int) -> dict[str, Any]:
     found = round_directory(state, number)
     if not found.is_planned:
         return {"round": number, "state": "planning was interrupted"}
-    plan = RoundPlan.parse(read_file(found.path / "plan").decode().rpartition("\n\n")[0] + "\n")
+    plan = found.plan()
     told: dict[str, Any] = {
         "round": number,
         "kind": plan.kind.value,

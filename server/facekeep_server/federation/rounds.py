@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -34,8 +34,11 @@ from facekeep_server.federation.fleet import SignedRoster
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.state import FederationState
 from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.flower.conducting import StepFigures
 from facekeep_server.rounds import Round, RoundReport, UpdatesOnDisk, restore_round, save_round
+
+if TYPE_CHECKING:
+    # Not at run time: a machine that signs releases, or only looks at the state directory, needs no Flower.
+    from facekeep_server.flower.conducting import StepFigures
 
 START_FILE: Final = "start.f32"
 _ONCE: Final = frozenset({"round.planned", "round.completed", "round.aborted"})
@@ -61,6 +64,15 @@ class RoundDirectory:
     def is_over(self) -> bool:
         """Whether there is an outcome."""
         return (self.path / "report.json").is_file()
+
+    def plan(self) -> RoundPlan:
+        """Return the plan.
+
+        Raises:
+            TrustError: "trust.malformed". ServerError: "server.invalid_configuration" if there is none.
+        """
+        note = read_file(self.path / "plan").decode("utf-8", "replace")
+        return RoundPlan.parse(note.rpartition("\n\n")[0] + "\n")
 
     def keep_checkpoint(self, running: Round) -> None:
         """Write the checkpoint durably."""

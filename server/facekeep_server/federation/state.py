@@ -8,8 +8,10 @@
     kits/NAME/         what one device gets besides: its Flower node key
     roster/            roster (entries) and head (signed note)
     app/               app.fab and app.json, the signed app
-    rounds/NNNNN/      plan, checkpoint, progress.json, result.json
-    releases/NNNNN/    one release each
+    model/             the model file that shipped and its patch table
+    rounds/NNNNN/      one round each (`facekeep_server.federation.rounds`)
+    candidates/NNNNN/  what may become a release (`facekeep_server.federation.candidates`)
+    releases/NNNNN/    one release each (`facekeep_server.releases.rollout`)
     trail/             the coordinator's own trail
     superlink/         Flower's database and home
     services/          systemd units and the reverse proxy's configuration

@@ -13,10 +13,10 @@ from facekeep.canonical import parse_canonical
 from facekeep.clock import Clock
 from facekeep.errors import FacekeepError
 from facekeep.protocol import Action, Refusal
+from facekeep_server.federation.offers import ADOPTED
 from facekeep_server.flower.carrier import Carrier, Letter, Patience
 from facekeep_server.flower.meeting import Meeting
 
-ADOPTED: Final = "adopted"
 UNREADABLE: Final = "federation.malformed"
 
 

@@ -29,7 +29,7 @@ from facekeep.protocol.release import ModelRelease, ReleasedPoint
 from facekeep.training.patching import read_parameters
 from facekeep.trust.vectors import vectors_to_bytes
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.candidates import Candidate, make_candidate, newest_release, write_candidate
+from facekeep_server.federation.candidates import Candidate, make_candidate, model_in_use, newest_release, write_candidate
 from facekeep_server.federation.files import read_file, replace_file
 from facekeep_server.federation.model import read_model
 from facekeep_server.federation.state import FederationState
@@ -39,6 +39,7 @@ from facekeep_server.releases.evaluating import EvaluationCrops, ModelRunner, ac
 from facekeep_server.releases.gate import VERSION, GateLimits, Verdict, judge_accuracy, judge_change
 from facekeep_server.releases.optimising import ServerOptimiser
 from facekeep_server.releases.privacy import privacy_of
+from facekeep_server.releases.rollout import withheld
 from facekeep_server.statistics.calibrating import CalibratedPoint
 
 TERM: Final = timedelta(days=180)
@@ -85,10 +86,9 @@ def make_recalibrated(state: FederationState, calibration: int) -> Candidate:
     newest = newest_release(state)
     if newest is None:
         raise ServerError("server.invalid_request", "Thresholds of the model that shipped belong to its pack; release one first.")
-    release, path = newest
-    part = read_model(state).table.parameters.range_of(release.level.value)
-    content = read_file(path / "model")
-    numbers = read_parameters(content, read_model(state).table)[part].astype("<f4").tobytes()
+    release, table, content = newest[0], read_model(state).table, model_in_use(state)
+    part = table.parameters.range_of(release.level.value)
+    numbers = read_parameters(content, table)[part].astype("<f4").tobytes()
     return write_candidate(state, release.digest, release.level, (calibration,), numbers, content)
 
 
@@ -98,8 +98,8 @@ def evaluate(state: FederationState, candidate: Candidate, evaluating: Evaluatin
     Raises:
         ReleaseError: "release.gate" if the model does not even run.
     """
-    newest, content = newest_release(state), candidate.model
-    old = ModelRunner(read_model(state).content if newest is None else read_file(newest[1] / "model"), evaluating.contract.input)
+    content = candidate.model
+    old = ModelRunner(model_in_use(state), evaluating.contract.input)
     new = ModelRunner(content, evaluating.contract.input)
     before, after, vectors = {}, {}, {}
     for crops in evaluating.sets:
@@ -196,24 +196,10 @@ def make_release(
     return release
 
 
-def withheld(state: FederationState, version: int, parent: str | None, digest: str, error: ReleaseError) -> AuditEvent:
-    """Return the entry that says that a candidate or a release was withheld, and why."""
-    reason = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._:/+,- ") else " " for letter in error.args[0])
-    details: dict[str, str | int | bool] = {
-        "federation": state.settings.name,
-        "release": digest,
-        "version": version,
-        "parent": parent or "",
-        "reason": " ".join(reason.split())[:128],
-    }
-    return AuditEvent("release.withheld", error.code, details=details)
-
-
 def _numbers(state: FederationState, candidate: Candidate) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    newest, base = newest_release(state), read_model(state)
-    content = base.content if newest is None else read_file(newest[1] / "model")
-    part = base.table.parameters.range_of(candidate.level.value)
-    return read_parameters(content, base.table)[part], np.frombuffer(candidate.parameters, "<f4").astype(np.float32)
+    table = read_model(state).table
+    part = table.parameters.range_of(candidate.level.value)
+    return read_parameters(model_in_use(state), table)[part], np.frombuffer(candidate.parameters, "<f4").astype(np.float32)
 
 
 def _points(evaluating: Evaluating, crops: EvaluationCrops, vectors: NDArray[np.float32]) -> tuple[ReleasedPoint, ...]:

@@ -6,25 +6,14 @@ import math
 from collections.abc import Iterable
 
 from facekeep.privacy.accounting import spelled, spent
-from facekeep.protocol import Account, RoundPlan, charge_of
+from facekeep.protocol import Account, charge_of
 from facekeep.protocol.release import PrivacyStatement
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import load_policy
-from facekeep_server.federation.files import read_file
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
 
 _MOST_TEXT = 128
-
-
-def plan_of(state: FederationState, number: int) -> RoundPlan:
-    """Return the plan of a round.
-
-    Raises:
-        TrustError: "trust.malformed". ServerError: "server.invalid_configuration" if there is none.
-    """
-    note = read_file(round_directory(state, number).path / "plan").decode("utf-8", "replace")
-    return RoundPlan.parse(note.rpartition("\n\n")[0] + "\n")
 
 
 def privacy_of(state: FederationState, account: Account = spent) -> PrivacyStatement:
@@ -34,7 +23,7 @@ def privacy_of(state: FederationState, account: Account = spent) -> PrivacyState
     never falls from one release to the next, and never is below what a device's own ledger says for the same policy.
     """
     policy = load_policy(state)
-    plans = [plan_of(state, number) for number in state.round_numbers if round_directory(state, number).is_over]
+    plans = [found.plan() for found in (round_directory(state, number) for number in state.round_numbers) if found.is_over]
     if not plans:
         raise ServerError("server.invalid_request", "No round has ended yet.")
     charges = [charge_of(plan, policy.colluding_percent) for plan in plans]

@@ -11,7 +11,6 @@ A device's answer to an offer is its word after its own self-test. Asked again a
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,14 +24,13 @@ from facekeep.errors import CODES, ReleaseError
 from facekeep.protocol.release import ModelRelease
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.files import read_file, replace_file
+from facekeep_server.federation.offers import ADOPTED, answers_of, forget_answers
 from facekeep_server.federation.state import FederationState
 
 NOTE: Final = "note"
 CANARY_NOTE: Final = "note.canary"
 WITHHELD_NOTE: Final = "note.withheld"
 _ROLLOUT: Final = "rollout.json"
-_OFFER: Final = "offer.json"
-_ADOPTED: Final = "adopted"
 # What a device says that tried the model and found it broken, or used it and went back.
 _ALARMS: Final = frozenset({"release.failed_selftest", "release.older"})
 
@@ -87,7 +85,7 @@ def judge(rollout: Rollout, answers: Mapping[int, str], now: datetime) -> Judged
     alarms = [answer for answer in given if answer in _ALARMS]
     if alarms:
         return Judged("withhold", alarms[0], rollout)
-    if sum(answer == _ADOPTED for answer in given) < rollout.needed:
+    if sum(answer == ADOPTED for answer in given) < rollout.needed:
         return Judged("wait", "", rollout)
     if not rollout.soak_seconds or rollout.asked_again:
         return Judged("fleet", "", rollout)
@@ -138,12 +136,6 @@ def write_rollout(folder: Path, rollout: Rollout) -> None:
     replace_file(folder / _ROLLOUT, (json.dumps(asdict(rollout), indent=1) + "\n").encode())
 
 
-def answers_of(folder: Path) -> dict[int, str]:
-    """Return what each device answered: roster index -> "adopted" or a code."""
-    path = folder / _OFFER
-    return {int(index): str(answer) for index, answer in json.loads(read_file(path))["answers"].items()} if path.is_file() else {}
-
-
 def canary_folder(state: FederationState) -> Path | None:
     """Return the directory of the release that is with its canaries, or None."""
     return next((folder for folder in reversed(release_folders(state)) if stage_of(folder) == "canary"), None)
@@ -173,7 +165,7 @@ def advance(state: FederationState, now: datetime, record: Callable[[AuditEvent]
         error = ReleaseError(found.code, f"A canary device refused it: {found.code}.")
         withhold(state, folder, error, record)
     elif found.verdict == "ask again":
-        _forget_answers(folder, found.rollout.canaries)
+        forget_answers(folder, found.rollout.canaries)
     elif found.verdict == "fleet":
         record(offered(read_release(folder), found.rollout, answers_of(folder)))
         (folder / CANARY_NOTE).replace(folder / NOTE)
@@ -186,9 +178,6 @@ def withhold(state: FederationState, folder: Path, error: ReleaseError, record: 
     Raises:
         ServerError: "server.invalid_request" if it is withheld already, or a later release continues it.
     """
-    # Imported here: making imports what publishes, which imports this.
-    from facekeep_server.releases.making import withheld
-
     release, stage = read_release(folder), stage_of(folder)
     later = [path for path in release_folders(state) if path.name > folder.name and stage_of(path) != "withheld"]
     if stage == "withheld" or any(read_release(path).parent == release.digest for path in later):
@@ -210,7 +199,7 @@ def require_code(code: str) -> str:
 
 def offered(release: ModelRelease, rollout: Rollout, answers: Mapping[int, str]) -> AuditEvent:
     """Return the entry that says that a release is for the whole fleet from now on, and how many canaries used it."""
-    adopted = sum(answers.get(index) == _ADOPTED for index in rollout.canaries)
+    adopted = sum(answers.get(index) == ADOPTED for index in rollout.canaries)
     details: dict[str, str | int | bool] = {
         "federation": release.federation,
         "release": release.digest,
@@ -221,8 +210,14 @@ def offered(release: ModelRelease, rollout: Rollout, answers: Mapping[int, str])
     return AuditEvent("release.offered", details=details)
 
 
-def _forget_answers(folder: Path, canaries: tuple[int, ...]) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        value = json.loads((folder / _OFFER).read_bytes())
-        value["answers"] = {index: answer for index, answer in value["answers"].items() if int(index) not in canaries}
-        replace_file(folder / _OFFER, (json.dumps(value, indent=1) + "\n").encode())
+def withheld(state: FederationState, version: int, parent: str | None, digest: str, error: ReleaseError) -> AuditEvent:
+    """Return the entry that says that a candidate or a release was withheld, and why."""
+    reason = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._:/+,- ") else " " for letter in error.args[0])
+    details: dict[str, str | int | bool] = {
+        "federation": state.settings.name,
+        "release": digest,
+        "version": version,
+        "parent": parent or "",
+        "reason": " ".join(reason.split())[:128],
+    }
+    return AuditEvent("release.withheld", error.code, details=details)

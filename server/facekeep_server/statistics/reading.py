@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from facekeep.protocol import Kind, Level, RoundPlan
 from facekeep.protocol.statistics import CALIBRATION_EXTRAS, CalibrationSettings, DemographicSettings
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.candidates import newest_release
-from facekeep_server.federation.model import read_model
+from facekeep_server.federation.candidates import base_in_use
 from facekeep_server.federation.planning import Request
 from facekeep_server.federation.rounds import RoundDirectory, round_directory
 from facekeep_server.federation.state import FederationState
-from facekeep_server.releases.privacy import plan_of
 from facekeep_server.statistics.calibrating import CalibratedPoint, Calibration, read_calibration
 from facekeep_server.statistics.demographics import FLOOR, DemographicReport, read_demographics
 
 # Of a calibration: shares lie within the clip unless the gain makes them larger.
 CALIBRATION_CLIP: Final = 1.0
-
-
-def base_of(state: FederationState) -> str:
-    """Return what a plan names as its base: the release in use, or the model that shipped."""
-    newest = newest_release(state)
-    return read_model(state).sha256 if newest is None else newest[0].digest
 
 
 def calibration_request(state: FederationState, settings: CalibrationSettings, **wishes: Any) -> Request:
@@ -34,7 +25,7 @@ def calibration_request(state: FederationState, settings: CalibrationSettings, *
         kind=Kind.CALIBRATION,
         level=Level.NONE,
         length=settings.bins,
-        base=base_of(state),
+        base=base_in_use(state),
         clip=CALIBRATION_CLIP,
         settings=settings.to_settings(),
         extras=CALIBRATION_EXTRAS,
@@ -48,7 +39,7 @@ def demographic_request(state: FederationState, settings: DemographicSettings, *
         kind=Kind.DEMOGRAPHIC,
         level=Level.NONE,
         length=settings.length,
-        base=base_of(state),
+        base=base_in_use(state),
         clip=2.0 * settings.comparisons,
         settings=settings.to_settings(),
         extras=(),
@@ -75,7 +66,7 @@ def calibrated_points(state: FederationState, number: int, rates: Sequence[float
         FederationError: "federation.invalid_update" if it gives no threshold for one of them.
     """
     plan, _ = _completed(state, number, Kind.CALIBRATION)
-    if plan.base != base_of(state):
+    if plan.base != base_in_use(state):
         raise ServerError("server.invalid_request", "The calibration is of another model than the one in use.")
     found = read_calibration_round(state, number)
     return tuple(found.point(rate) for rate in rates)
@@ -95,12 +86,7 @@ def _completed(state: FederationState, number: int, kind: Kind) -> tuple[RoundPl
     directory = round_directory(state, number)
     if not directory.is_over or directory.report()["aborted"] is not None:
         raise ServerError("server.invalid_request", f"Round {number} was not completed.")
-    plan = plan_of(state, number)
+    plan = directory.plan()
     if plan.kind is not kind:
         raise ServerError("server.invalid_request", f"Round {number} is of the kind {plan.kind}, not {kind}.")
     return plan, directory
-
-
-def lasting(hours: float) -> timedelta:
-    """Return how long a round lasts."""
-    return timedelta(hours=hours)
