@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from facekeep.participation import DeviceKeys, introduce
 from facekeep.signing import DeviceKey
 from facekeep_server.federation.creation import create_federation, load_policy
-from facekeep_server.federation.fleet import SignedRoster, admit, format_introduction, joining_challenge
+from facekeep_server.federation.fleet import SignedRoster, admit, joining_challenge
 from facekeep_server.federation.state import FederationState, Settings
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -31,7 +32,8 @@ class Keys:
 
     def introduction(self, state: FederationState) -> bytes:
         challenge = joining_challenge(state.settings.name)
-        return format_introduction(introduce(challenge, load_policy(state), self.keys)).encode()
+        # As `facekeep federate join --out` writes it.
+        return base64.b64encode(introduce(challenge, load_policy(state), self.keys)) + b"\n"
 
 
 def admit_fleet(state: FederationState, size: int) -> tuple[SignedRoster, list[Keys]]:

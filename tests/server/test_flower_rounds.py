@@ -39,9 +39,7 @@ def events(fleet: FlowerFleet) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def expected_mean(fleet: FlowerFleet, directory: RoundDirectory, devices: list[int]) -> np.ndarray[Any, Any]:
-    from facekeep.protocol import RoundPlan
-
-    plan = RoundPlan.parse((directory.path / "plan").read_text().rpartition("\n\n")[0] + "\n")
+    plan = directory.plan()
     vectors = [fleet.devices[n].make(plan, 1).vector.astype(float) for n in devices]
     return np.asarray(sum(min(1.0, plan.update_clip) * vector for vector in vectors) / len(vectors))
 
@@ -308,6 +306,11 @@ def test_a_checkpoint_that_was_changed_is_not_driven_on(fleet: FlowerFleet) -> N
     path.write_bytes(bytes(data))
     with pytest.raises(FederationError):
         fleet.drive(fleet.grid())
+
+
+def test_a_grid_in_one_process_says_how_a_message_is_made(fleet: FlowerFleet) -> None:
+    with pytest.raises(TypeError, match=r"flwr\.app\.Message\("):
+        fleet.grid().create_message(RecordDict(), "query", 1, "")
 
 
 def test_many_letters_go_out_in_groups(tmp_path: Path) -> None:

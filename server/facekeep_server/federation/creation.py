@@ -12,7 +12,7 @@ from facekeep.tlog import NoteKey, NoteKind
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.certificates import make_authority, make_server_certificate
 from facekeep_server.federation.files import create_file, make_directory, read_file, read_private, replace_file
-from facekeep_server.federation.keys import create_node_key, create_signing_key, load_signing_key
+from facekeep_server.federation.keys import create_node_key, create_signing_key
 from facekeep_server.federation.services import write_services
 from facekeep_server.federation.state import FederationState, Settings
 from facekeep_server.hub.bundle import trusted_entities
@@ -114,15 +114,6 @@ def note_key(settings: Settings, role: str, public_key: bytes) -> NoteKey:
 def key_name(settings: Settings, role: str) -> str:
     """Return the name in the signature lines of this role."""
     return f"{settings.name}/{role}"
-
-
-def public_note_key(state: FederationState, role: str) -> NoteKey:
-    """Return the public half of a key of this state directory.
-
-    Raises:
-        ServerError: "server.no_key".
-    """
-    return note_key(state.settings, role, load_signing_key(state.key_path(role)).public_bytes)
 
 
 def load_policy(state: FederationState) -> FederationPolicy:

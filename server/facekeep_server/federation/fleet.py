@@ -87,11 +87,6 @@ def admit(state: FederationState, introductions: Iterable[bytes], keys: Path | N
     return SignedRoster(roster, note)
 
 
-def format_introduction(introduction: bytes) -> str:
-    """Return the line that a device writes for its operator to carry."""
-    return base64.b64encode(introduction).decode() + "\n"
-
-
 def _open_introduction(data: bytes, challenge: Challenge) -> RosterEntry:
     try:
         if len(data) > _LARGEST_INTRODUCTION:

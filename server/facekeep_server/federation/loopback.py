@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,14 +144,6 @@ class LoopbackFleet:
         """Write `patience.toml`."""
         text = "".join(f"{name} = {value}\n" for name, value in seconds.items())
         replace_file(self.state.root / "patience.toml", text.encode())
-
-    def wait_for(self, device: LoopbackDevice, text: str, seconds: float) -> None:
-        """Return when the SuperNode of a device has said something."""
-        end = time.monotonic() + seconds
-        while text not in self.processes.log_text(device.name):
-            if time.monotonic() > end:
-                raise ServerError("server.unavailable", f"Waited {seconds:g} s for {device.name} to say {text!r}.")
-            time.sleep(0.2)
 
     def _options(self, device: LoopbackDevice) -> list[str]:
         options = ["--home", str(device.home), "--key-file", str(device.key_file)]

@@ -23,7 +23,6 @@ from facekeep_server.flower.meeting import Meeting
 from facekeep_server.rounds import Phase, Round, RoundReport
 
 _FAREWELL_SECONDS = 30
-_RUNNING = (Phase.PREPARE, Phase.TRAIN, Phase.CONFIRM, Phase.UNMASK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +86,15 @@ class Conductor:
         """Return the report of a round that has just begun or was restored."""
         number = running.signed.plan.round
         folder.keep_checkpoint(running)
-        if running.phase in _RUNNING and not self._meet(running):
+        if not running.has_ended and not self._meet(running):
             running.abort("federation.cohort_too_small")
-        while running.phase in _RUNNING:
+        while not running.has_ended:
             step = self._step(running, folder)
             # 4 close
             running.close_step(self._clock.now())
             told = f"{step.step} took {step.seconds:.1f} s, {step.answered} of {step.asked} answered"
             self._say(f"round {number}: {told}, then {running.phase}")
-            if running.phase in _RUNNING:
+            if not running.has_ended:
                 # 5 checkpoint
                 folder.keep_checkpoint(running)
         report = running.report
@@ -131,14 +130,14 @@ class Conductor:
         before = (traffic.sent, traffic.received, traffic.resent)
         until = min(began + timedelta(seconds=self._patience.step_seconds), plan.deadline)
         index_of: dict[int, int] = {}
-        refused, answered = 0, [running.answered]
+        refused = 0
         letters = list(self._letters(running, index_of))
         asked = running.asked
 
         def figures() -> StepFigures:
             passed = (self._clock.now() - began).total_seconds()
             sent, received, resent = traffic.sent - before[0], traffic.received - before[1], traffic.resent - before[2]
-            return StepFigures(phase.value, asked, answered[0], refused, passed, sent, received, resent)
+            return StepFigures(phase.value, asked, running.answered, refused, passed, sent, received, resent)
 
         def newcomers() -> list[Letter]:
             if phase is not Phase.PREPARE:
@@ -151,7 +150,7 @@ class Conductor:
         for letter, body in self._carrier.carry(letters, until, is_enough=lambda: running.is_step_complete, more=newcomers):
             # 3 judge
             verdict = running.receive(index_of[letter.node], letter.action, body)
-            refused, answered[0] = refused + (not verdict.is_accepted), running.answered
+            refused += not verdict.is_accepted
             if self._clock.now() - shown >= timedelta(seconds=self._patience.shown_seconds):
                 shown = self._clock.now()
                 self._show(running, figures(), until)

@@ -1,4 +1,4 @@
-"""A `Grid` inside one process: the test double of Flower's, and the transport of simulations.
+"""A `Grid` inside one process: the test double of Flower's, shipped with what is written against it.
 
 The apps are real ClientApps with real contexts; messages are copied both ways, for whoever holds a message may change it.
 """
@@ -45,8 +45,12 @@ class InProcessGrid(Grid):
         return None
 
     def create_message(self, *arguments: Any, **named: Any) -> Message:
-        """Refuse: Flower has deprecated it for the constructor of `Message`."""
-        raise NotImplementedError
+        """Refuse: Flower has deprecated it, and still demands it of every `Grid`.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("A Grid makes no messages: call flwr.app.Message(content, dst_node_id=..., message_type=...).")
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the nodes that are online."""
