@@ -29,6 +29,7 @@ from facekeep_models.training.federated.objective import Lesson, Objective, less
 from facekeep_models.training.federated.pictures import Album  # noqa: E402
 from facekeep_models.training.federated.recommended import ON_DEVICE, USED_NUMBERS, WITH_NOISE, WITHOUT_NOISE  # noqa: E402
 from facekeep_models.training.federated.report import draw_rounds, write_table  # noqa: E402
+from facekeep_models.training.federated.rows import EARLY, ROWS  # noqa: E402
 from facekeep_models.training.federated.server import train_fleet  # noqa: E402
 from facekeep_models.training.gradients.torch_graph import margin_loss  # noqa: E402
 
@@ -178,6 +179,15 @@ def test_figures_and_shares_of_a_gain(network: Network, album: Album, tmp_path: 
     history = [{"round": 1.0, "day-day 1e-02": 0.5}, {"round": 2.0, "day-day 1e-02": 0.6}]
     if draw_rounds({"run": history}, tmp_path / "curves.png"):
         assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_whole_gain_of_a_row_is_that_of_its_own_fleet() -> None:
+    fleets = {row.name: row.fleet for row in ROWS if row.how == "central"}
+    for row in ROWS:
+        if row.how == "fleet":
+            assert fleets[row.whole] == row.fleet
+        else:
+            assert row.whole.removesuffix(EARLY) in fleets
 
 
 def test_attacks_find_what_is_there_and_nothing_where_nothing_is() -> None:

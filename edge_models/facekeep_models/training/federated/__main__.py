@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     figures, shares = intervals(
         measured,
         base=BASE,
-        whole={row.name + suffix: row.whole for row in rows for suffix in ("", EARLY)},
+        whole={row.name + suffix: row.whole + suffix for row in rows for suffix in ("", EARLY)},
         people=people,
         resamples=options.resamples,
         seed=options.seed,

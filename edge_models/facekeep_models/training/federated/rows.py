@@ -26,6 +26,7 @@ BASE: Final = "base"
 # What the layers from the second stage on learnt is thrown away: on people the embedder does not know it does harm.
 EARLY: Final = ", early layers"
 WHOLE_GAIN: Final = "centralised"
+_TWO_PICTURES: Final = "two pictures: centralised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Row:
         fleet: whose captures are trained on: everybody's, only of people of two pictures and more, or of people who do not exist.
         plan: of a fleet.
         seed: of noise and drop-outs.
-        whole: the row that counts as the whole gain.
+        whole: the row that counts as the whole gain; of early layers, the early layers of that row.
     """
 
     name: str
@@ -52,16 +53,16 @@ class Row:
 ROWS: Final = (
     Row(BASE, "base"),
     Row("public only", "central", "synthetic"),
-    Row("local only", "alone"),
+    Row("local only", "alone", whole=WHOLE_GAIN + EARLY),
     Row(WHOLE_GAIN, "central"),
     Row("federated", "fleet"),
     Row("federated, epsilon 8", "fleet", plan=WITH_NOISE),
     Row("federated, epsilon 8, other noise", "fleet", plan=WITH_NOISE, seed=2),
     Row("federated, epsilon 2", "fleet", plan=replace(WITH_NOISE, epsilon=2.0)),
     Row("federated, head", "fleet", plan=replace(WITHOUT_NOISE, level="head")),
-    Row("two pictures: centralised", "central", "two pictures"),
-    Row("two pictures: federated", "fleet", "two pictures"),
-    Row("two pictures: federated, epsilon 8", "fleet", "two pictures", plan=WITH_NOISE),
+    Row(_TWO_PICTURES, "central", "two pictures", whole=_TWO_PICTURES),
+    Row("two pictures: federated", "fleet", "two pictures", whole=_TWO_PICTURES),
+    Row("two pictures: federated, epsilon 8", "fleet", "two pictures", plan=WITH_NOISE, whole=_TWO_PICTURES),
 )
 
 
