@@ -55,8 +55,10 @@ def give_person(home: Path, key_file: Path, person: int, *, samples: int = 8) ->
     subject = f"person-{person}"
     with Device.open(home, key=KeyFile(key_file), mode="open", detector=DETECTOR, embedder=EMBEDDER) as device:
         grant = device.consents.grant(subject, purposes=_PURPOSES, valid_for="P30D", notice=_NOTICE)
-        receipt = device.enrol(subject, day_pictures(person), grant)
-        kept = device.federation.collect(subject, poor_pictures(person, samples), grant, kind=NIGHT, unsafe_without_comparison=True)
+        receipt = device.enrol(subject, _day_pictures(person), grant)
+        kept = device.federation.collect(
+            subject, _poor_pictures(person, samples), grant, kind=NIGHT, unsafe_without_comparison=True
+        )
         return Given(subject, sum(frame.admitted for frame in receipt.frames), kept.kept)
 
 
@@ -78,11 +80,9 @@ def verify_person(home: Path, key_file: Path, person: int) -> int:
         return _MOST_VISITS
 
 
-def day_pictures(person: int) -> Sequence[NDArray[np.uint8]]:
-    """Return what a good camera sees of a person."""
+def _day_pictures(person: int) -> Sequence[NDArray[np.uint8]]:
     return [draw_person(synthetic_person(person), number).pixels for number in _DAY]
 
 
-def poor_pictures(person: int, count: int, first: int = _SAMPLES_FROM) -> Sequence[NDArray[np.uint8]]:
-    """Return what a poor camera sees of a person."""
-    return [draw_person(synthetic_person(person), first + number, POOR).pixels for number in range(count)]
+def _poor_pictures(person: int, count: int) -> Sequence[NDArray[np.uint8]]:
+    return [draw_person(synthetic_person(person), _SAMPLES_FROM + number, POOR).pixels for number in range(count)]

@@ -13,7 +13,7 @@ from facekeep.alignment import align
 from facekeep.biometric import Detection, Frame
 from facekeep.contract import InputContract
 from facekeep.detection.fitting import fit_frame
-from facekeep_models.people import draw_person, synthetic_person
+from facekeep_models.people import Variation, draw_person, synthetic_person
 from facekeep_models.training.export.errors import ExportError
 
 _ONE_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +55,19 @@ def training_frames(work: Path, count: int, size_px: tuple[int, int], *, seed: i
     return fitted_frames(pictures, size_px)
 
 
+def drawn_crop(person: int, number: int, variation: Variation | None = None) -> NDArray[np.uint8]:
+    """Return (112, 112, 3) uint8 RGB: an aligned crop of a person who does not exist, the same every time.
+
+    Args:
+        person: which of the synthetic people.
+        number: which of their pictures.
+        variation: what pictures of theirs differ in.
+    """
+    picture = draw_person(synthetic_person(person), number, variation)
+    side = float(len(picture.pixels))
+    return align(still_frame(picture.pixels), Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0))
+
+
 def drawn_crops(people: int, *, first: int = 0) -> NDArray[np.uint8]:
     """Return (2 * people, 112, 112, 3) uint8 RGB: two aligned crops each of people who do not exist, the same every time.
 
@@ -62,14 +75,7 @@ def drawn_crops(people: int, *, first: int = 0) -> NDArray[np.uint8]:
         people: how many.
         first: index of the first of them.
     """
-    crops = []
-    for index in range(first, first + people):
-        for number in range(2):
-            picture = draw_person(synthetic_person(index), number)
-            side = float(len(picture.pixels))
-            face = Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0)
-            crops.append(align(still_frame(picture.pixels), face))
-    return np.stack(crops)
+    return np.stack([drawn_crop(index, number) for index in range(first, first + people) for number in range(2)])
 
 
 def drawn_frames(people: int, size_px: tuple[int, int]) -> NDArray[np.float32]:

@@ -92,11 +92,6 @@ class Samples:
     def __repr__(self) -> str:
         return f"Samples({len(self.crops)} captures, {len(self.owner)} people, {self.devices} devices)"
 
-    def of_devices(self, first: int, last: int) -> slice:
-        """Return the places of the captures of devices `first` to `last`, the last not included."""
-        low, high = np.searchsorted(self.device, [first, last])
-        return slice(int(low), int(high))
-
 
 def build_fleet(album: Album, people: Sequence[int], *, seed: int, single: bool = False) -> Samples:
     """Return the devices of some people and what each has captured.

@@ -32,22 +32,10 @@ class Part:
     Attributes:
         name: of the layer, and what of it: scale, offset, slope or weight.
         start: where it begins.
-        length: how many numbers it has.
     """
 
     name: str
     start: int
-    length: int
-
-    @property
-    def kind(self) -> str:
-        """Return scale, offset, slope or weight."""
-        return self.name.rsplit(".", 1)[-1]
-
-    @property
-    def place(self) -> slice:
-        """Return its place in the flat vector."""
-        return slice(self.start, self.start + self.length)
 
 
 class Network:
@@ -73,7 +61,7 @@ class Network:
         whole = self._graph.parameters
         for name, length in zip(split.output, sizes.tolist(), strict=True):
             if level == "deep" or (name == HEAD) == (level == "head"):
-                parts.append(Part(name, length_before, length))
+                parts.append(Part(name, length_before))
                 length_before += length
                 chosen.append(torch.arange(start, start + length, device=device))
             start += length

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.alignment import align
-from facekeep.biometric import Detection
 from facekeep.ports import Detector
 from facekeep_models.evaluation.embedding import central_face
 from facekeep_models.evaluation.errors import EvaluationError
 from facekeep_models.evaluation.pictures import pictures_of_directory, some_of
-from facekeep_models.people import draw_person, synthetic_person
-from facekeep_models.training.export.pictures import still_frame
+from facekeep_models.training.export.pictures import drawn_crop
 
 IMAGES: Final = Path("lfw-devtrain", "images")
 # Of one person at the most, so that those with hundreds do not speak for everyone.
@@ -112,9 +110,7 @@ def _drawn(people: int, say: Callable[[str], None]) -> Iterator[tuple[Image, str
         if index % 100 == 0:
             say(f"synthetic people: {index} of {people}")
         for number in range(DRAWN_EACH):
-            picture = draw_person(synthetic_person(index), number)
-            side = float(len(picture.pixels))
-            yield align(still_frame(picture.pixels), Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0)), f"{index:04d}"
+            yield drawn_crop(index, number), f"{index:04d}"
 
 
 def _keep(path: Path, crops: Iterator[tuple[Image, str]]) -> None:

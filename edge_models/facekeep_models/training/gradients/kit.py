@@ -14,8 +14,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.alignment import align
-from facekeep.biometric import Detection
 from facekeep.embedding import CosineEmbedder, mean_direction
 from facekeep.packs import PackStore
 from facekeep.packs.files import write_atomically
@@ -24,9 +22,8 @@ from facekeep.runtime import open_session
 from facekeep.training import PATCH_SUFFIX, PatchTable, TrainingKit, describe_kit, parse_patch_table, parse_training_kit
 from facekeep.training.kit import DESCRIPTION_FILE
 from facekeep_models.evaluation.pictures import NOBODY, Picture
-from facekeep_models.people import draw_person, synthetic_person
 from facekeep_models.training.export.errors import ExportError
-from facekeep_models.training.export.pictures import still_frame
+from facekeep_models.training.export.pictures import drawn_crop
 
 # Two pictures of a person, so that the anchor is the person and not the light of one picture.
 PICTURES_EACH: Final = 2
@@ -108,13 +105,7 @@ def _graph(model: bytes, table: PatchTable) -> bytes:
 def _drawn(embedder: CosineEmbedder, people: int, say: Callable[[str], None]) -> list[NDArray[np.float32]]:
     anchors = []
     for index in range(people):
-        vectors = []
-        for number in range(PICTURES_EACH):
-            picture = draw_person(synthetic_person(index), number)
-            side = float(len(picture.pixels))
-            face = Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0)
-            vectors.append(embedder.embed(align(still_frame(picture.pixels), face)))
-        anchors.append(mean_direction(vectors))
+        anchors.append(mean_direction([embedder.embed(drawn_crop(index, number)) for number in range(PICTURES_EACH)]))
         if (index + 1) % _EVERY == 0:
             say(f"{index + 1} of {people} people drawn")
     return anchors
