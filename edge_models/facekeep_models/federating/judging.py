@@ -1,8 +1,7 @@
 """Judging a candidate: what contract it makes, what thresholds it needs, and whether it is better than the model in use.
 
-Measured on synthetic people whom no device of the demo holds; `--images` puts an operator's own pictures in their place. Two
-questions: is a poor picture still recognised against a day template, which the rounds are for; and is a day picture, which must not
-suffer for it.
+Measured on synthetic people whom no device of the demo holds. Two questions: is a poor picture still recognised against a day
+template, which the rounds are for; and is a day picture, which must not suffer for it.
 """
 
 from __future__ import annotations
@@ -17,17 +16,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.alignment import align
 from facekeep.assembly import LoadedModels, ModelChoice, load_models
 from facekeep.assembly.loading import ReleasedModel
-from facekeep.biometric import Detection, OperatingPoint
+from facekeep.biometric import OperatingPoint
 from facekeep.calibration import measure_operating_points
 from facekeep.packs import LoadPolicy, PackStore
 from facekeep.protocol.release import ReleasedPoint
 from facekeep.trust.vectors import reference_crops, vectors_to_bytes
 from facekeep_models.federating.people import DETECTOR, EMBEDDER, POOR
-from facekeep_models.people import draw_person, synthetic_person
-from facekeep_models.training.export.pictures import still_frame
+from facekeep_models.training.export.pictures import drawn_crop
 
 PEOPLE: Final = 110
 FIRST_PERSON: Final = 300
@@ -112,8 +109,8 @@ def _pictures(cache: Path, say: Callable[[str], None]) -> tuple[NDArray[np.uint8
         people: list[int] = []
         poor: list[bool] = []
         for person in range(FIRST_PERSON, FIRST_PERSON + PEOPLE):
-            crops += [_crop(person, number, is_poor=False) for number in range(DAY_PICTURES)]
-            crops += [_crop(person, _FIRST_POOR + number, is_poor=True) for number in range(POOR_PICTURES)]
+            crops += [drawn_crop(person, number) for number in range(DAY_PICTURES)]
+            crops += [drawn_crop(person, _FIRST_POOR + number, POOR) for number in range(POOR_PICTURES)]
             people += [person] * (DAY_PICTURES + POOR_PICTURES)
             poor += [False] * DAY_PICTURES + [True] * POOR_PICTURES
             if (person - FIRST_PERSON + 1) % 20 == 0:
@@ -121,12 +118,6 @@ def _pictures(cache: Path, say: Callable[[str], None]) -> tuple[NDArray[np.uint8
         np.savez_compressed(cache, crops=np.stack(crops), people=np.array(people), poor=np.array(poor))
     with np.load(cache) as kept:
         return kept["crops"], kept["people"], kept["poor"]
-
-
-def _crop(person: int, number: int, *, is_poor: bool) -> NDArray[np.uint8]:
-    picture = draw_person(synthetic_person(person), number, POOR if is_poor else None)
-    side = float(len(picture.pixels))
-    return align(still_frame(picture.pixels), Detection((0.0, 0.0, side, side), picture.landmarks_px, 1.0))
 
 
 def _measure(
