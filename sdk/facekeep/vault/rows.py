@@ -16,12 +16,9 @@ from facekeep.vault.gallery import DTYPE
 from facekeep.vault.sealed import SealedSettings
 from facekeep.vault.store import Row, blob, damaged
 from facekeep.vault.subjects import OpenedSubject, SubjectHandle
+from facekeep.vault.tables import COLUMNS
 from facekeep.vault.working import EPOCH, MICROSECOND
 
-_TEMPLATE_COLUMNS: Final = (
-    "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope"
-)
-_SAMPLE_COLUMNS: Final = "slot, subject_slot, sample_id, base, purpose, consent_id, kind, dimension, kept_at_us, envelope"
 _CROP_SHAPE: Final = (112, 112, 3)
 _CROP_BYTES: Final = 112 * 112 * 3
 
@@ -181,13 +178,16 @@ class FeatureAndSampleRows(SealedSettings):
             yield self._sample(slot, opened)
 
     def _features_row(self, slot: int) -> Row:
-        return self._store.row("SELECT slot, base, row_count, dimension, envelope FROM features WHERE slot = ?", slot)
+        return self._row("features", slot)
 
     def _sample_row(self, slot: int) -> Row:
-        return self._store.row(f"SELECT {_SAMPLE_COLUMNS} FROM samples WHERE slot = ?", slot)  # noqa: S608 - constants only
+        return self._row("samples", slot)
 
     def _template_row(self, slot: int) -> Row:
-        return self._store.row(f"SELECT {_TEMPLATE_COLUMNS} FROM templates WHERE slot = ?", slot)  # noqa: S608 - constants only
+        return self._row("templates", slot)
+
+    def _row(self, table: str, slot: int) -> Row:
+        return self._store.row(f"SELECT {COLUMNS[table]} FROM {table} WHERE slot = ?", slot)  # noqa: S608 - constants only
 
     def _template_context(self, row: Row, handle: SubjectHandle) -> TemplateContext:
         """Return what the envelope of a row is bound to.

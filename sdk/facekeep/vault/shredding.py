@@ -132,10 +132,8 @@ class Shredding(DeclaredValues):
         self.shredded += [ErasureMark.of("wrapped-key", blob(wrapped)), ErasureMark.of("profile", blob(profile))]
         for slot in slots:
             self._mark_template(slot)
+            self._drop_features(slot)
         self._mark_samples(samples)
-        for slot in slots:
-            if slot in self._tables.features:
-                self._store.change("DELETE FROM features WHERE slot = ?", slot)
         if self._store.run("DELETE FROM templates WHERE subject_slot = ?", handle.slot) != len(slots):
             raise damaged()
         if self._store.run("DELETE FROM samples WHERE subject_slot = ?", handle.slot) != len(samples):

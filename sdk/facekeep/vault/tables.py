@@ -11,7 +11,7 @@ from facekeep.merkle import SlotTree, leaf_hash
 from facekeep.vault.head import VaultHead
 from facekeep.vault.store import TABLES, Store, blob, damaged, integer
 
-_COLUMNS = {
+COLUMNS = {
     "subjects": "slot, index_tag, epoch, wrapped_key, profile",
     "templates": "slot, subject_slot, reference_id, contract_id, purpose, consent_id, dtype, dimension, enrolled_at_us, envelope",
     "consents": "slot, principal_id, body, signature",
@@ -152,7 +152,7 @@ def load_tables(store: Store, head: VaultHead) -> Tables:
             continue
         bound, expected = head.tables[name]
         leaves: dict[int, bytes] = {}
-        rows = store.batches(f"SELECT {_COLUMNS[name]} FROM {name} ORDER BY slot")  # noqa: S608 - constants only
+        rows = store.batches(f"SELECT {COLUMNS[name]} FROM {name} ORDER BY slot")  # noqa: S608 - constants only
         for row in (row for batch in rows for row in batch):
             slot = integer(row[0])
             if any(not isinstance(column, int | bytes) for column in row) or not 0 <= slot < bound or slot in leaves:

@@ -22,19 +22,19 @@ from facekeep.vault.transaction import VaultTransaction
 _OLD_VERSION = 1
 
 
-def upgrade_if_older(store: Store, keystore: Keystore, key: DeviceKey, clock: Clock, randomness: Randomness) -> bool:
-    """Return whether the vault was of version 1 and is now of this one.
+def upgrade_if_older(store: Store, keystore: Keystore, key: DeviceKey, clock: Clock, randomness: Randomness) -> None:
+    """Bring a vault of version 1 up to this one; leave any other alone.
 
     Raises:
         VaultError, AuditError: as `SQLiteVault.open`; then the file is as it was.
     """
     if store.version != _OLD_VERSION:
-        return False
+        return
     # 1 another process may be faster: the version is asked for again with the vault in hand
     store.begin(durable=True)
     try:
         if store.version != _OLD_VERSION:
-            return False
+            return
         store.require_schema(_OLD_VERSION)
         # 2 a vault that was tampered with must not be signed anew
         snapshot = read_head(store, keystore, key, None, _OLD_VERSION)
@@ -49,4 +49,3 @@ def upgrade_if_older(store: Store, keystore: Keystore, key: DeviceKey, clock: Cl
         transaction.end()
     finally:
         store.rollback()
-    return True
