@@ -47,7 +47,6 @@ class CosineEmbedder:
         self._dimension = dimension
         self._name, shape = next(iter(session.inputs.items()))
         self._place = places[0]
-        self._features_dimension: int | None = None
         self._takes_batches = bool(shape) and not isinstance(shape[0], int)
 
     @property
@@ -59,19 +58,6 @@ class CosineEmbedder:
     def has_features(self) -> bool:
         """Whether the model says what its last linear map is applied to."""
         return len(self._session.outputs) == 2
-
-    @property
-    def features_dimension(self) -> int:
-        """How many features there are; 0 where the model has none. Runs the model once, on a grey picture.
-
-        Raises:
-            ModelError: "model.invalid_model".
-        """
-        if not self.has_features:
-            return 0
-        if self._features_dimension is None:
-            self._features_dimension = len(self._features(self._outputs(self._tensor(np.full(_CROP_SHAPE, 128, np.uint8)))))
-        return self._features_dimension
 
     def embed_with_features(self, crop: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the (D,) float32 unit vector of a crop, and the (F,) float32 features in front of the last linear map.
