@@ -16,7 +16,7 @@ from typing import Final
 from facekeep.audit.event import OK
 from facekeep.audit.reading import Entry
 
-FEDERATED: Final = frozenset({"round.joined", "round.completed", "release.adopted", "release.published", "release.rolled_back"})
+FEDERATED: Final = frozenset({"round.joined", "round.completed", "release.adopted", "release.published"})
 _MOST_ROUNDS: Final = 4096
 Report = Callable[[str, int | None], None]
 
