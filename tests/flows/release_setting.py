@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -208,16 +208,7 @@ class Maker:
 
 
 def _travelling(point: OperatingPoint) -> ReleasedPoint:
-    return ReleasedPoint(
-        point.threshold,
-        point.fmr,
-        point.fmr_interval,
-        point.fnmr,
-        point.fnmr_interval,
-        point.dataset,
-        point.mated,
-        point.non_mated,
-    )
+    return ReleasedPoint(**asdict(point))
 
 
 def resigned(bundle: ReleaseBundle, **changes: Any) -> ReleaseBundle:

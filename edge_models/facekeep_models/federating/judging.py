@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,13 +144,4 @@ def _measure(
 
 
 def _travelling(point: OperatingPoint) -> ReleasedPoint:
-    return ReleasedPoint(
-        point.threshold,
-        point.fmr,
-        point.fmr_interval,
-        point.fnmr,
-        point.fnmr_interval,
-        point.dataset,
-        point.mated,
-        point.non_mated,
-    )
+    return ReleasedPoint(**asdict(point))

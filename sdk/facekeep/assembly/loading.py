@@ -116,12 +116,12 @@ def load_models(
     detector, detector_identity = found.detector(choice.detector)
     pads = tuple(found.pad(name) for name in choice.pads)
     pad = pads[0] if len(pads) == 1 else CombinedPADetector(pads) if pads else None
-    contract, base = contract_id(detector_identity, identity), None
+    contract = base = contract_id(detector_identity, identity)
     if trainable is not None:
         front = front_hashes(files[trainable[0]], trainable[1])
         base = contract_id(detector_identity, identity.made_of(*front))
     release = released.digest if released else ""
-    return LoadedModels(detector, embedder, pad, contract, points, choice, base or contract, release)
+    return LoadedModels(detector, embedder, pad, contract, points, choice, base, release)
 
 
 class Loader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from facekeep.assembly.choice import ModelChoice
@@ -11,7 +12,7 @@ from facekeep.assembly.choosing import choose_models
 from facekeep.assembly.loading import Inference, LoadedModels, Loader, ReleasedModel, find_trainable, identity_of, load_models
 from facekeep.audit import AuditEvent
 from facekeep.biometric import OperatingPoint
-from facekeep.contract import contract_id, describe_contract
+from facekeep.contract import ModelIdentity, contract_id, describe_contract
 from facekeep.errors import ModelError, ReleaseError
 from facekeep.flows.context import Settings
 from facekeep.flows.workshop import STATE_SETTING, TrainableModel
@@ -22,11 +23,10 @@ from facekeep.vault import SQLiteVault, VaultTransaction
 if TYPE_CHECKING:
     from facekeep.flows.release_state import KeptRelease, ReleaseState
     from facekeep.packs.releases import ReleaseStore
-    from facekeep.protocol.release import ModelRelease, ReleasedPoint
+    from facekeep.protocol.release import ModelRelease
     from facekeep.training.patching import PatchTable
 
 MODELS_SETTING: Final = "models"
-_MODEL_FILE: Final = "model.onnx"
 
 
 class ModelWorkshop:
@@ -93,7 +93,7 @@ class ModelWorkshop:
             kept = _in_use(transaction, choice)
         shipped, name, table = self._shipped(choice)
         base = hashlib.sha256(shipped[name]).hexdigest()
-        content = shipped[name] if kept is None else self._store().read(kept.digest, _MODEL_FILE, kept.model)
+        content = shipped[name] if kept is None else self._store().read_model(kept.digest, kept.model)
         contract = self._contract(choice, None if kept is None else kept.model)
         detector, embedder = choice.detector or "", choice.embedder or ""
         return TrainableModel(content, table, base, kept.digest if kept else base, contract, detector, embedder)
@@ -108,14 +108,11 @@ class ModelWorkshop:
 
     def describe_contract(self) -> dict[str, object]:
         """Return what the contract of the packs in use hashes, for whoever makes releases and has no packs."""
-        choice, loader = self._require_choice(), Loader(self._packs, self._policy, self._inference)
-        detector = identity_of(*loader.find(choice.detector or "", "detection"))
-        return describe_contract(detector, identity_of(*loader.find(choice.embedder or "", "embedding")))
+        return describe_contract(*self._identities(self._require_choice()))
 
     def build(self, content: bytes, release: ModelRelease) -> LoadedModels:
         """Return the models of a release that is not in use."""
-        points = tuple(_point(item) for item in release.operating_points)
-        return self._open(self._require_choice(), ReleasedModel(release.digest, content, release.model, points))
+        return self._open(self._require_choice(), ReleasedModel(release.digest, content, release.model, _points(release)))
 
     def content_of(self, digest: str) -> tuple[bytes, ModelRelease | None]:
         """Return model file and release of a digest; of "" the file that shipped, and None."""
@@ -123,7 +120,7 @@ class ModelWorkshop:
             shipped, name, _ = self._shipped(self._require_choice())
             return shipped[name], None
         release = self._note(digest)
-        return self._store().read(digest, _MODEL_FILE, release.model), release
+        return self._store().read_model(digest, release.model), release
 
     def models_of(self, contract_id: str) -> LoadedModels | None:
         """Return the models of an earlier contract, or None where none is known; kept for the next time."""
@@ -166,22 +163,24 @@ class ModelWorkshop:
             raise ReleaseError("release.wrong_model", f"{manifest.id}/{build.id} cannot be trained: it has no patch table.")
         return files, *found
 
-    def _contract(self, choice: ModelChoice, model_sha256: str | None) -> str:
+    def _identities(self, choice: ModelChoice) -> tuple[ModelIdentity, ModelIdentity]:
+        """Return what the contract hashes of the detector and of the embedder as it shipped."""
         loader = Loader(self._packs, self._policy, self._inference)
-        embedder = identity_of(*loader.find(choice.embedder or "", "embedding"))
         detector = identity_of(*loader.find(choice.detector or "", "detection"))
+        return detector, identity_of(*loader.find(choice.embedder or "", "embedding"))
+
+    def _contract(self, choice: ModelChoice, model_sha256: str | None) -> str:
+        detector, embedder = self._identities(choice)
         return contract_id(detector, embedder if model_sha256 is None else embedder.made_of(model_sha256))
 
     def _released(self, kept: KeptRelease) -> ReleasedModel:
-        content = self._store().read(kept.digest, _MODEL_FILE, kept.model)
-        points = tuple(_point(item) for item in self._note(kept.digest).operating_points)
-        return ReleasedModel(kept.digest, content, kept.model, points)
+        content = self._store().read_model(kept.digest, kept.model)
+        return ReleasedModel(kept.digest, content, kept.model, _points(self._note(kept.digest)))
 
     def _note(self, digest: str) -> ModelRelease:
-        from facekeep.packs.releases import NOTE_FILE
         from facekeep.protocol.release import ModelRelease
 
-        note = self._store().read(digest, NOTE_FILE).decode("utf-8", "replace")
+        note = self._store().read_note(digest)
         release = ModelRelease.parse(note.rpartition("\n\n")[0] + "\n")
         # The vault says which release was adopted; its thresholds are believed only if this is the one.
         if release.digest != digest:
@@ -229,14 +228,6 @@ def _in_use(transaction: VaultTransaction, choice: ModelChoice) -> KeptRelease |
     return state.in_use if state is not None else None
 
 
-def _point(point: ReleasedPoint) -> OperatingPoint:
-    return OperatingPoint(
-        point.threshold,
-        point.fmr,
-        point.fmr_interval,
-        point.fnmr,
-        point.fnmr_interval,
-        point.dataset,
-        point.mated,
-        point.non_mated,
-    )
+def _points(release: ModelRelease) -> tuple[OperatingPoint, ...]:
+    # A point travels with the same fields as it stays: see `facekeep.protocol.release.ReleasedPoint`.
+    return tuple(OperatingPoint(**asdict(point)) for point in release.operating_points)

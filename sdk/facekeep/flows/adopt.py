@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.audit import AuditEvent
-from facekeep.clock import Clock
 from facekeep.errors import FacekeepError, ReleaseError, VaultError
 from facekeep.flows.acquisition import feature_base_of
 from facekeep.flows.context import FlowContext, Models
@@ -34,11 +33,11 @@ from facekeep.flows.release_state import KeptRelease, ReleaseState, read_release
 from facekeep.flows.standing import Standing
 from facekeep.flows.trial import PeopleTrial, require_computes
 from facekeep.flows.workshop import TrainableModel, require_workshop
+from facekeep.packs.releases import MODEL_FILE, NOTE_FILE, PROOF_FILE
 from facekeep.protocol.policy import FederationPolicy
 from facekeep.protocol.release import ModelRelease, ReleaseBundle
 from facekeep.training.patching import PatchTable, patched, read_parameters
 from facekeep.trust import AcceptedRelease, ReleaseStanding, TrustedReleases
-from facekeep.vault import VaultTransaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +183,7 @@ def _stand(context: FlowContext) -> _Stand:
     model = require_workshop(context.workshop).trainable()
     with context.vault.transaction(durable=False) as transaction:
         stored = read_release_state(transaction)
-        now = _judged(transaction, context.clock)
+        now = Standing(transaction).judged(context.clock.now())
     state = stored or ReleaseState()
     if not state.is_over(model.detector, model.embedder):
         # Other packs than those the last release was for: a new beginning, but what was refused stays refused.
@@ -206,8 +205,8 @@ def _find_adopted(state: ReleaseState, bundle: ReleaseBundle) -> KeptRelease | N
 
 
 def _files(bundle: ReleaseBundle, accepted: AcceptedRelease, content: bytes) -> dict[str, bytes]:
-    files = {"release.note": accepted.note.encode(), "model.onnx": content}
-    return files | {"release.proof": bundle.proof} if bundle.proof else files
+    files = {NOTE_FILE: accepted.note.encode(), MODEL_FILE: content}
+    return files | {PROOF_FILE: bundle.proof} if bundle.proof else files
 
 
 def _activate(context: FlowContext, stand: _Stand, release: ModelRelease, after: Models, head: NDArray[np.float32]) -> MovedCounts:
@@ -257,12 +256,6 @@ def _discard(context: FlowContext) -> None:
         state = read_release_state(transaction) or ReleaseState()
     if context.workshop is not None:
         context.workshop.discard_except([item.digest for item in state.kept])
-
-
-def _judged(transaction: VaultTransaction, clock: Clock) -> datetime:
-    # A clock set back renews no release whose term is over.
-    now, last = clock.now(), Standing(transaction).last_event
-    return now if last is None else max(now, last)
 
 
 def _changed() -> VaultError:

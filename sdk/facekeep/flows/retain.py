@@ -189,8 +189,7 @@ class Retention:
 
     def _instant(self, transaction: VaultTransaction) -> datetime:
         # A clock set back prolongs nothing: time is judged by what the device has already seen pass.
-        now, last = self._context.clock.now(), Standing(transaction).last_event
-        return parse_rfc3339(to_rfc3339(now if last is None else max(now, last)))
+        return parse_rfc3339(to_rfc3339(Standing(transaction).judged(self._context.clock.now())))
 
     def _plan(self, transaction: VaultTransaction, policy: RetentionPolicy) -> tuple[RetentionPlan, Holdings, LastUses]:
         stored = transaction.read_setting(_USES_SETTING)

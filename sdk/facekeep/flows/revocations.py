@@ -12,7 +12,6 @@ Steps:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from facekeep.audit import AuditEvent
 from facekeep.consent import (
@@ -185,8 +184,7 @@ def _is_to_erase(context: FlowContext, transaction: VaultTransaction, handle: Su
 def _status(context: FlowContext) -> RevocationStatus:
     with context.vault.transaction(durable=False) as transaction:
         standing = Standing(transaction)
-        policy, last_event = standing.policy, standing.last_event
-        now = _judged(context.clock.now(), last_event)
+        policy, now = standing.policy, standing.judged(context.clock.now())
         ends = []
         for handle in transaction.subjects():
             state = fold_chain(read_records(context.vault, transaction, handle))
@@ -198,7 +196,3 @@ def _status(context: FlowContext) -> RevocationStatus:
         newest = standing.head_of(issuer.name) if issuer else None
     name = issuer.name if issuer else None
     return RevocationStatus(name, policy.revocation_max_age, newest, len(ends), sum(now >= end for end in ends))
-
-
-def _judged(now: datetime, last_event: datetime | None) -> datetime:
-    return now if last_event is None else max(now, last_event)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from facekeep.audit import AuditEvent
 from facekeep.flows.context import FlowContext
@@ -15,47 +14,31 @@ from facekeep.vault import SubjectHandle, VaultTransaction
 if TYPE_CHECKING:
     from facekeep.protocol.policy import FederationPolicy
 
+# Subject -> rows of its samples, None for all of them.
+_Chosen: TypeAlias = Mapping[SubjectHandle, Sequence[int] | None]
 
-def destroy_samples(context: FlowContext, subject: str, reason: str) -> int:
-    """Destroy every training sample of a subject, so that no copy opens, and return how many there were."""
-    found: list[tuple[SubjectHandle, int]] = []
 
-    def drop(transaction: VaultTransaction) -> None:
+def destroy_samples(context: FlowContext, subject: str, reason: str) -> None:
+    """Destroy every training sample of a subject, so that no copy opens."""
+
+    def choose(transaction: VaultTransaction) -> _Chosen:
         handle = transaction.find_subject(subject)
-        if handle is not None:
-            found.append((handle, transaction.drop_samples(handle)))
+        return {} if handle is None else {handle: None}
 
-    context.vault.shred(drop, lambda epoch: erased_events(found, epoch, reason))
-    return sum(count for _, count in found)
+    _destroy(context, choose, reason)
 
 
-def destroy_all_samples(context: FlowContext, reason: str) -> int:
-    """Destroy every training sample on the device, and return how many there were."""
-    found: list[tuple[SubjectHandle, int]] = []
-
-    def drop(transaction: VaultTransaction) -> None:
-        found.extend((handle, transaction.drop_samples(handle)) for handle in transaction.subjects())
-
-    context.vault.shred(drop, lambda epoch: erased_events(found, epoch, reason))
-    return sum(count for _, count in found)
+def destroy_all_samples(context: FlowContext, reason: str) -> None:
+    """Destroy every training sample on the device."""
+    _destroy(context, lambda transaction: dict.fromkeys(transaction.subjects()), reason)
 
 
-def destroy_overdue(context: FlowContext, policy: FederationPolicy) -> int:
-    """Destroy training samples that are older than the policy allows, and return how many.
-
-    Costs a look at the rows while there is nothing to do.
-    """
+def destroy_overdue(context: FlowContext, policy: FederationPolicy) -> None:
+    """Destroy training samples that are older than the policy allows. Costs a look at the rows while there is nothing to do."""
     with context.vault.transaction(durable=False) as transaction:
         if not _overdue(context, transaction, policy):
-            return 0
-    found: list[tuple[SubjectHandle, int]] = []
-
-    def drop(transaction: VaultTransaction) -> None:
-        for handle, slots in _overdue(context, transaction, policy).items():
-            found.append((handle, transaction.drop_samples(handle, slots)))
-
-    context.vault.shred(drop, lambda epoch: erased_events(found, epoch, "age"))
-    return sum(count for _, count in found)
+            return
+    _destroy(context, lambda transaction: _overdue(context, transaction, policy), "age")
 
 
 def erased_events(found: Sequence[tuple[SubjectHandle, int]], epoch: int, reason: str) -> list[AuditEvent]:
@@ -67,15 +50,17 @@ def erased_events(found: Sequence[tuple[SubjectHandle, int]], epoch: int, reason
     ]
 
 
-def judged_instant(context: FlowContext, transaction: VaultTransaction) -> datetime:
-    """Return the instant to judge terms by: the clock's, or the last one recorded if the clock stands before it."""
-    # A clock set back prolongs nothing.
-    now, last = context.clock.now(), Standing(transaction).last_event
-    return now if last is None else max(now, last)
+def _destroy(context: FlowContext, choose: Callable[[VaultTransaction], _Chosen], reason: str) -> None:
+    found: list[tuple[SubjectHandle, int]] = []
+
+    def drop(transaction: VaultTransaction) -> None:
+        found.extend((handle, transaction.drop_samples(handle, slots)) for handle, slots in choose(transaction).items())
+
+    context.vault.shred(drop, lambda epoch: erased_events(found, epoch, reason))
 
 
-def _overdue(context: FlowContext, transaction: VaultTransaction, policy: FederationPolicy) -> dict[SubjectHandle, list[int]]:
-    limit = judged_instant(context, transaction) - policy.samples_term
+def _overdue(context: FlowContext, transaction: VaultTransaction, policy: FederationPolicy) -> _Chosen:
+    limit = Standing(transaction).judged(context.clock.now()) - policy.samples_term
     found: dict[SubjectHandle, list[int]] = {}
     for item in transaction.stored_samples():
         if item.kept_at <= limit:

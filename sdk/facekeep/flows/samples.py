@@ -28,7 +28,8 @@ from facekeep.flows.context import FlowContext, Models
 from facekeep.flows.enrol import FrameReport
 from facekeep.flows.gate import require_grant
 from facekeep.flows.membership import require_membership
-from facekeep.flows.sample_erasure import erased_events, judged_instant
+from facekeep.flows.sample_erasure import erased_events
+from facekeep.flows.standing import Standing
 from facekeep.identifiers import new_record_id
 from facekeep.protocol.policy import FederationPolicy
 from facekeep.vault import SubjectHandle, VaultTransaction
@@ -132,7 +133,7 @@ def _keep(
         require_membership(transaction)
         room = policy.most_samples - len(chosen)
         held = [item for item in transaction.stored_samples() if item.subject_slot == handle.slot]
-        limit = judged_instant(context, transaction) - policy.samples_term
+        limit = Standing(transaction).judged(context.clock.now()) - policy.samples_term
         old = [item.slot for item in held if item.kept_at <= limit]
         young = [item.slot for item in held if item.kept_at > limit]
         # 9 drop the oldest first: a full disk ends here with nothing written

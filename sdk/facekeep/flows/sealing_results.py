@@ -99,7 +99,7 @@ def seal_result(
         ConfirmationError: "confirmation.too_few_operators", "confirmation.too_many".
     """
     roster = _require_room(transaction, rule)
-    now = parse_rfc3339(to_rfc3339(_judged(transaction, now)))
+    now = parse_rfc3339(to_rfc3339(Standing(transaction).judged(now)))
     sealed = SealedIdentification(
         id=SystemRandomness().token(16).hex(),
         created_at=now,
@@ -175,7 +175,7 @@ def destroy(transaction: VaultTransaction, sealed: SealedIdentification) -> None
 
 def is_over(transaction: VaultTransaction, sealed: SealedIdentification, now: datetime) -> bool:
     """Whether the time to confirm has passed; a clock set back gives no more of it."""
-    return _judged(transaction, now) >= sealed.expires_at
+    return Standing(transaction).judged(now) >= sealed.expires_at
 
 
 def _due(transaction: VaultTransaction, now: datetime) -> list[SealedIdentification]:
@@ -184,11 +184,6 @@ def _due(transaction: VaultTransaction, now: datetime) -> list[SealedIdentificat
         return []
     here = {handle.commitment for handle in transaction.subjects()}
     return [item for item in waiting.values() if is_over(transaction, item, now) or not item.subjects <= here]
-
-
-def _judged(transaction: VaultTransaction, now: datetime) -> datetime:
-    last = Standing(transaction).last_event
-    return now if last is None else max(now, last)
 
 
 def _require_room(transaction: VaultTransaction, rule: ConfirmationRule) -> Roster:

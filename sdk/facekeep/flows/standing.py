@@ -65,6 +65,12 @@ class Standing:
         # A list is signed proof of a moment: a clock that stands before it is wrong and prolongs nothing.
         return max((item for item in (last, head.issued_at if head else None) if item is not None), default=None)
 
+    def judged(self, now: datetime) -> datetime:
+        """Return the instant to judge terms by: `now`, or the last one known to have passed if the clock stands before it."""
+        # A clock set back prolongs nothing and renews nothing.
+        last = self.last_event
+        return now if last is None else max(now, last)
+
     def require(self, record: ConsentRecord, signed: SignedConsent, *, device_key: bytes, now: datetime) -> datetime | None:
         """Return until when the record in force meets the policy, or None for as long as it is valid.
 

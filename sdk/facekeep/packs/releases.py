@@ -60,20 +60,25 @@ class ReleaseStore:
             shutil.rmtree(staging, ignore_errors=True)
             raise
 
-    def read(self, digest: str, name: str, sha256: str | None = None) -> bytes:
-        """Return a file of a release.
+    def read_model(self, digest: str, sha256: str) -> bytes:
+        """Return the model file of a release.
 
         Raises:
             ReleaseError: "release.none" if it is not there, or not the one that was adopted.
         """
-        try:
-            content = read_regular(self._place(digest) / name, _LARGEST)
-        except (OSError, VaultError):
-            raise ReleaseError("release.none", "A file of the release is not here. Roll back, or adopt a newer release.") from None
+        content = self._read(digest, MODEL_FILE)
         # What is run is what was hashed: a file changed on the disk is no release.
-        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        if hashlib.sha256(content).hexdigest() != sha256:
             raise ReleaseError("release.none", "A file of the release was changed. Roll back, or adopt a newer release.")
         return content
+
+    def read_note(self, digest: str) -> str:
+        """Return the note of a release, unverified.
+
+        Raises:
+            ReleaseError: "release.none" if it is not there.
+        """
+        return self._read(digest, NOTE_FILE).decode("utf-8", "replace")
 
     def discard_except(self, digests: Collection[str]) -> None:
         """Remove every other release, and what a crash left of staging one."""
@@ -81,6 +86,12 @@ class ReleaseStore:
             for path in self._directory.iterdir():
                 if path.name not in digests:
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _read(self, digest: str, name: str) -> bytes:
+        try:
+            return read_regular(self._place(digest) / name, _LARGEST)
+        except (OSError, VaultError):
+            raise ReleaseError("release.none", "A file of the release is not here. Roll back, or adopt a newer release.") from None
 
     def _place(self, digest: str) -> Path:
         # It becomes a directory.
