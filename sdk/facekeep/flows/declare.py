@@ -47,22 +47,22 @@ def declare(context: FlowContext, subject: str, group: str) -> None:
         raise
 
 
-def forget_declared(context: FlowContext, subject: str) -> bool:
-    """Destroy what `subject` declared, so that no copy opens, and return whether there was any. Takes no consent.
+def forget_declared(context: FlowContext, subject: str) -> None:
+    """Destroy what `subject` declared, if anything, so that no copy opens. Takes no consent.
 
     Raises:
         ConsentError: "consent.none". VaultError: with a stable code.
     """
-    found: list[tuple[SubjectHandle, bool]] = []
+    found: list[SubjectHandle] = []
 
     def drop(transaction: VaultTransaction) -> None:
         handle = transaction.find_subject(require_subject_id(subject))
         if handle is None:
             raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
-        found.append((handle, transaction.declare(handle, None)))
+        if transaction.declare(handle, None):
+            found.append(handle)
 
-    context.vault.shred(drop, lambda epoch: [declared_event(handle, is_held=False) for handle, was in found if was])
-    return found[-1][1]
+    context.vault.shred(drop, lambda epoch: [declared_event(handle, is_held=False) for handle in found])
 
 
 def declared_event(handle: SubjectHandle, *, is_held: bool) -> AuditEvent:

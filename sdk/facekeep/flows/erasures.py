@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from facekeep.errors import ErasureError
+from facekeep.errors import ErasureError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.membership import find_membership
 from facekeep.flows.release_state import read_release_state
 from facekeep.identifiers import require_subject_id
+from facekeep.keys.files import read_regular
 from facekeep.residue.scanner import Expected, Needle, needles_of_name, needles_of_receipt, scan
 from facekeep.residue.verdict import ScanReport
 from facekeep.retention import ErasureReceipt
@@ -79,13 +80,10 @@ class Erasures:
             membership = find_membership(transaction)
         if membership is None or membership.policy.training_kit is None:
             return frozenset()
-        path = self._context.vault.home / KIT_DIRECTORY / DESCRIPTION_FILE
         try:
+            description = read_regular(self._context.vault.home / KIT_DIRECTORY / DESCRIPTION_FILE, _LONGEST_DESCRIPTION)
+        except (OSError, VaultError):
             # A file that is not the kit's is searched like any other, and so is one that cannot be read.
-            if path.is_symlink() or not path.is_file() or path.stat().st_size > _LONGEST_DESCRIPTION:
-                return frozenset()
-            description = path.read_bytes()
-        except OSError:
             return frozenset()
         return kit_hashes(description, sha256=membership.policy.training_kit)
 

@@ -10,7 +10,7 @@ from facekeep.audit import AuditEvent
 from facekeep.canonical import to_canonical
 from facekeep.consent import ConsentGrant
 from facekeep.errors import FederationError
-from facekeep.flows.acquisition import Source
+from facekeep.flows.acquisition import Source, is_single
 from facekeep.flows.context import FlowContext
 from facekeep.flows.membership import (
     BUDGET_SETTING,
@@ -164,7 +164,6 @@ class Federation:
         Raises:
             FederationError, ConsentError, AcquisitionError, EnrolmentError, VaultError, ModelError: with a stable code.
         """
-        from facekeep.flows.acquisition import is_single
         from facekeep.flows.samples import collect
 
         sources: Iterable[Source] = [frames] if is_single(frames) else frames  # type: ignore[list-item, assignment]

@@ -12,6 +12,7 @@ from facekeep.calibration import loosest_point
 from facekeep.errors import ComparisonError, FederationError, ModelError, ReleaseError
 from facekeep.flows.context import Models
 from facekeep.ports import FeatureEmbedder
+from facekeep.rates import all_pairs_false_matches
 from facekeep.training.head import embed_features
 from facekeep.trust.vectors import LEAST_COSINE, parse_vectors, reference_crops
 
@@ -91,12 +92,14 @@ class PeopleTrial:
         if len(self._pairs) < 2:
             return
         old, new = (np.stack(rows) for rows in zip(*self._pairs.values(), strict=True))
-        before, after = _matches(old, self._before.threshold), _matches(new, self._after.threshold)
-        pairs = len(old) * (len(old) - 1) / 2
-        if after > 3 + 5 * max(before, self._after.fmr * pairs):
+        before, after = (
+            all_pairs_false_matches(rows, point.threshold) for rows, point in ((old, self._before), (new, self._after))
+        )
+        if after.errors > 3 + 5 * max(before.errors, self._after.fmr * after.trials):
             raise ReleaseError(
                 "release.failed_selftest",
-                f"{after} of {pairs:.0f} pairs of different people would match under the release; {before} do now.",
+                f"{after.errors} of {after.trials} pairs of different people would match under the release; "
+                f"{before.errors} do now.",
             )
 
     def forget(self) -> None:
@@ -109,7 +112,3 @@ class PeopleTrial:
 
 def _agree(one: NDArray[np.float32], other: NDArray[np.float32], least: float) -> bool:
     return bool((np.einsum("ij,ij->i", one.astype(np.float64), other.astype(np.float64)) >= least).all())
-
-
-def _matches(rows: NDArray[np.float32], threshold: float) -> int:
-    return int((np.triu(rows @ rows.T, 1) >= threshold).sum() - (threshold <= 0) * len(rows) * (len(rows) + 1) / 2)
