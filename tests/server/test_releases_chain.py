@@ -20,7 +20,7 @@ from facekeep.protocol.release import ReleasedPoint
 from facekeep.randomness import SystemRandomness
 from facekeep_server.cli.app import app
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.candidates import Candidate, make_candidate
+from facekeep_server.federation.candidates import Candidate, chain_of, make_candidate
 from facekeep_server.federation.model import import_model, read_model
 from facekeep_server.federation.planning import Request, plan_next
 from facekeep_server.federation.rounds import load_round
@@ -140,9 +140,11 @@ def test_three_rounds_give_what_a_plain_loop_gives(chain: Chain) -> None:
         assert chain.fleet.directory(number).plan().start == (hashlib.sha256(start).hexdigest() if start else None)
         assert chain.fleet.directory(number).plan().base == read_model(chain.state).sha256
     for number in (1, 2):
-        assert (chain.fleet.directory(number).path / "after.f32").read_bytes() == starts[number]
-        kept = OptimiserState.parse((chain.fleet.directory(number).path / "optimiser").read_bytes(), HEAVY, LENGTH)
-        assert kept.taken == number
+        steering = Steering(chain.state, HEAVY)
+        taken = chain_of(chain.state, [number], steering)
+        assert taken.parameters == starts[number]
+        assert (len(taken.steps), steering.kept[-1].taken) == (number, number)
+        assert not {"after.f32", "optimiser"} & {path.name for path in chain.fleet.directory(number).path.iterdir()}
 
 
 def test_rounds_that_began_at_one_place_are_one_step(chain: Chain) -> None:

@@ -6,8 +6,6 @@ rounds/NNNNN/plan         signed plan
             start.f32     numbers that training begins with, where the plan names them; start.json: the rounds behind them
             checkpoint    while it runs
             updates/      masked updates, until it is settled who is in the sum
-            after.f32     numbers after the step whose last round this is, once another round begins there
-            optimiser     state of the server optimiser after that step
             steps.json    what each step took
             update.f32    mean update, float32 little-endian, of a completed round
             report.json   the outcome; a round that has one is over

@@ -1,7 +1,7 @@
 """The server optimiser over a chain of rounds, and the numbers that the next round of it begins with.
 
-Every step is taken anew from the kept mean updates, and its result compared with what the next plan was signed over. What each step
-gave is kept all the same, in the directory of its last round: `after.f32`, the parameters, and `optimiser`, its state.
+Every step is taken anew from the kept mean updates, and its result compared with what the next plan was signed over: between
+rounds nothing of a step is kept that could disagree with them. A release keeps the optimiser's state, for what continues it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from facekeep_server.federation.candidates import chain_of, newest_release
 from facekeep_server.federation.chain import Chain
-from facekeep_server.federation.files import read_file, replace_file
-from facekeep_server.federation.rounds import round_directory
+from facekeep_server.federation.files import read_file
 from facekeep_server.federation.state import FederationState
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
 
 OPTIMISER_FILE: Final = "optimiser"
-AFTER_FILE: Final = "after.f32"
 
 
 @dataclass(slots=True)
@@ -64,10 +62,4 @@ def continue_after(state: FederationState, rounds: Sequence[int], optimiser: Ser
     Raises:
         ServerError: "server.invalid_request" for rounds that do not go together; "server.invalid_configuration".
     """
-    steering = Steering(state, optimiser)
-    chain = chain_of(state, rounds, steering)
-    for taken, after in zip(chain.steps, steering.kept, strict=True):
-        path = round_directory(state, taken.rounds[-1]).path
-        replace_file(path / OPTIMISER_FILE, after.to_bytes(optimiser))
-        replace_file(path / AFTER_FILE, taken.parameters)
-    return chain
+    return chain_of(state, rounds, Steering(state, optimiser))
