@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,17 @@ def test_demographics_count_by_declared_group_and_nobody_else(device: Device) ->
     # One template of four frames: each is compared with the template of the other three.
     assert (mated, non_matches) == (4.0, 0.0)
     assert (non_mated * DEMOGRAPHIC.ratio, false_matches) == (len(scores), (scores >= 0.5).sum())
+
+
+def test_a_template_whose_frames_are_of_another_front_counts_without_them(device: Device) -> None:
+    device.federation.declare("alice", "north")
+    plan, adapter = plan_of(device, Kind.DEMOGRAPHIC), contributing_kinds()[Kind.DEMOGRAPHIC]
+    ready = replace(adapter.ready(device._context, device.federation.policy(), plan), feature_base="ab" * 32)
+    with device._vault.transaction(durable=False) as transaction:
+        gathered = [adapter.gather(ready, transaction, item, plan) for item in transaction.subjects() if item.name != "carol"]
+    subjects, mated, _, non_mated, _ = adapter.contribute(ready, plan, gathered).vector.reshape(2, 5)[0].tolist()
+    assert (subjects, mated) == (1.0, 0.0)
+    assert non_mated > 0
 
 
 def test_a_group_takes_consent_and_goes_with_it(device: Device) -> None:

@@ -18,6 +18,7 @@ from facekeep.consent import Purpose
 from facekeep.errors import FederationError
 from facekeep.flows.acquisition import feature_base_of
 from facekeep.flows.context import FlowContext
+from facekeep.flows.training_rounds import read_kit
 from facekeep.flows.workshop import require_workshop
 from facekeep.participation import Contribution
 from facekeep.participation.statistics import SubjectCounts, calibration_contribution, demographic_contribution
@@ -77,15 +78,13 @@ class _Statistics:
         # Scores of another model say nothing about the threshold of this one.
         if plan.base != model.in_use:
             raise FederationError("federation.plan_refused", "The plan is refused: it is about another model than the one in use.")
-        # Imported here: only whoever trains, or compares with anchors, reads a kit.
+        # Imported here: every message of a round loads this module, and few of them are about statistics.
         from facekeep.flows.adopt import head_of
 
         anchors = np.zeros((0, model.table.parameters.dimension), np.float32)
         # Anchors are embeddings of the model that shipped. Under a release they are in another space: what they score there is
         # lower than what people would, and the threshold would be too low.
         if with_anchors and model.in_use == model.base:
-            from facekeep.flows.training_rounds import read_kit
-
             kit = read_kit(context, policy)
             if kit.rest_sha256 != model.table.rest_sha256:
                 raise FederationError("federation.plan_refused", "The plan is refused: the training kit is of another model.")
@@ -97,13 +96,20 @@ class _Statistics:
         stored = [item for item in transaction.templates_of(handle) if item.contract_id == ready.contract_id]
         if not stored:
             return None
-        templates = [transaction.open_template(handle, item.slot).vector.copy() for item in stored]
+        opened = [transaction.open_template(handle, item.slot).vector for item in stored]
+        templates = np.stack(opened)
+        for vector in opened:
+            wipe(vector)
         frames = []
         for item in stored:
             features = transaction.features(handle, item.slot)
-            fits = features is not None and features.base == ready.feature_base
-            frames.append(embed_features(ready.head, features.rows[:_MOST_FRAMES]) if features is not None and fits else _NONE)
-        return _Subject(np.stack(templates), tuple(frames), transaction.declared(handle) or "")
+            found = np.zeros((0, len(ready.head)), np.float32)
+            if features is not None:
+                if features.base == ready.feature_base:
+                    found = embed_features(ready.head, features.rows[:_MOST_FRAMES])
+                wipe(features.rows)
+            frames.append(found)
+        return _Subject(templates, tuple(frames), transaction.declared(handle) or "")
 
 
 class CalibrationContribution(_Statistics):
@@ -180,6 +186,3 @@ def _mated_scores(subject: _Subject) -> NDArray[np.float32]:
         others = np.delete(subject.templates, number, axis=0)
         found.append((frames @ others.T).ravel())
     return np.concatenate(found)
-
-
-_NONE: Final = np.zeros((0, 1), np.float32)
