@@ -17,8 +17,8 @@ from facekeep.privacy.masking import add_masks, mask_public_key, pairwise_seed
 from facekeep.privacy.noise import discrete_gaussian
 from facekeep.privacy.ring import Scale, quantise, to_ring
 from facekeep.privacy.shares import SEALED_SIZE, SharePair, open_pair, seal_pair
-from facekeep.privacy.sharing import SHARE_SIZE, Share, split
-from facekeep.privacy.unmasking import recover_mask_key, recover_self_seed, sum_updates, unmask
+from facekeep.privacy.sharing import SHARE_SIZE, Share, recover, split
+from facekeep.privacy.unmasking import sum_updates, unmask
 from facekeep.randomness import SystemRandomness
 from tests.bench.setting import report
 
@@ -120,8 +120,11 @@ def _server() -> None:
     }
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, wall = time.process_time(), time.perf_counter()
-    self_seeds = {index: recover_self_seed(revealed[index], THRESHOLD)[0] for index in alive}
-    dropped_keys = {index: recover_mask_key(revealed[index], THRESHOLD, public[index])[0] for index in dropped}
+    self_seeds = {index: recover(revealed[index], THRESHOLD)[0] for index in alive}
+    dropped_keys = {
+        index: recover(revealed[index], THRESHOLD, lambda key, index=index: mask_public_key(key) == public[index])[0]
+        for index in dropped
+    }
     recovered = time.process_time()
     partners = {index: {int(peer): public[peer] for peer in table[index] if int(peer) not in dropped} for index in dropped}
     result = unmask(total, self_seeds=self_seeds, dropped_keys=dropped_keys, partners=partners, context=PLAN)

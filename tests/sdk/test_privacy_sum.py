@@ -15,8 +15,8 @@ from facekeep.privacy.graph import neighbours
 from facekeep.privacy.masking import add_masks, mask_public_key, pairwise_seed
 from facekeep.privacy.ring import from_ring, to_ring
 from facekeep.privacy.shares import SharePair, open_pair, seal_pair
-from facekeep.privacy.sharing import Share, split
-from facekeep.privacy.unmasking import recover_mask_key, recover_self_seed, sum_updates, unmask
+from facekeep.privacy.sharing import Share, recover, split
+from facekeep.privacy.unmasking import sum_updates, unmask
 from tests.reference.secure_sum import ReferenceDevice, plain_sum, secure_sum
 
 PLAN = hashlib.sha256(b"plan").digest()
@@ -32,6 +32,10 @@ class Seeded:
     def token(self, size: int) -> bytes:
         self.count += 1
         return hashlib.shake_256(f"{self.seed} {self.count}".encode()).digest(size)
+
+
+def is_key_of(public: bytes):
+    return lambda key: mask_public_key(key) == public
 
 
 def fast_sum(devices, threshold, *, after_prepare, after_train, silent, randomness, threads=1, liars=frozenset()):
@@ -68,8 +72,8 @@ def fast_sum(devices, threshold, *, after_prepare, after_train, silent, randomne
                 revealed[index].append(Share(share.point, share.value ^ 1) if peer in liars else share)
     dropped = [i for i in prepared if i not in updates and any(p in updates for p in devices[i].neighbours)]
     try:
-        seeds = {index: recover_self_seed(revealed[index], threshold)[0] for index in updates}
-        keys = {index: recover_mask_key(revealed[index], threshold, public[index])[0] for index in dropped}
+        seeds = {index: recover(revealed[index], threshold)[0] for index in updates}
+        keys = {index: recover(revealed[index], threshold, is_key_of(public[index]))[0] for index in dropped}
     except FederationError:
         return None
     partners = {index: {peer: public[peer] for peer in devices[index].neighbours if peer in updates} for index in dropped}
@@ -158,9 +162,9 @@ def test_a_recovered_mask_key_has_to_be_the_announced_one():
     randomness = Seeded(8)
     key = randomness.token(32)
     shares = split(key, 3, range(1, 6), randomness)
-    assert recover_mask_key(shares, 3, mask_public_key(key)) == (key, ())
+    assert recover(shares, 3, is_key_of(mask_public_key(key))) == (key, ())
     with pytest.raises(FederationError, match="malformed"):
-        recover_mask_key(shares, 3, mask_public_key(randomness.token(32)))
+        recover(shares, 3, is_key_of(mask_public_key(randomness.token(32))))
 
 
 def test_why_a_seed_is_revealed_only_for_a_device_that_masked_with_every_survivor():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,21 +113,6 @@ def spent(charges: Iterable[PrivacyCharge], delta: float) -> float:
     accountant = rdp.RdpAccountant(_ORDERS)
     accountant.compose(dp_accounting.ZCDpEvent(rho))
     return float(accountant.get_epsilon(delta))
-
-
-def require_affordable(charges: Sequence[PrivacyCharge], charge: PrivacyCharge, *, epsilon: float, delta: float) -> float:
-    """Return the epsilon spent with `charge` on top of those before.
-
-    Raises:
-        FederationError: "federation.budget_spent" if that passes `epsilon`; "federation.no_accounting".
-    """
-    after = spent([*charges, charge], delta)
-    if not after <= epsilon:
-        raise FederationError(
-            "federation.budget_spent",
-            f"round {charge.round} would bring epsilon to {spelled(after)} at delta {delta:g}, and the policy allows {epsilon:g}",
-        )
-    return after
 
 
 def variance_for(epsilon: float, delta: float, rounds: int, contributors: int, squared_sensitivity: int, *, length: int) -> int:

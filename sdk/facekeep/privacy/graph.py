@@ -7,8 +7,6 @@ ends. The union of random Hamiltonian cycles is an expander: to cut off a few de
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,22 +51,6 @@ def committee(cohort: int, size: int, seed: bytes) -> tuple[int, ...]:
     if size < 1 or not 1 <= cohort <= _LARGEST_COHORT:
         raise ValueError("a committee needs a member")
     return tuple(sorted(Stream(seed, _COMMITTEE).permutation(cohort)[:size].tolist()))
-
-
-def is_connected(graph: Sequence[Sequence[int]] | NDArray[np.int32], alive: Collection[int]) -> bool:
-    """Tell whether the devices in `alive` hang together by edges among themselves.
-
-    Who is to reveal a share asks this first: of a survivor set that falls apart, the server would learn one sum for each part.
-    """
-    rest = set(alive)
-    if not rest:
-        return False
-    waiting = [rest.pop()]
-    while waiting and rest:
-        found = rest.intersection(int(peer) for peer in graph[waiting.pop()])
-        rest -= found
-        waiting.extend(found)
-    return not rest
 
 
 def _sparse(cohort: int, count: int, stream: Stream) -> NDArray[np.int32]:

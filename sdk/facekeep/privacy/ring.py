@@ -19,7 +19,6 @@ from facekeep.errors import FederationError
 from facekeep.privacy.stream import SEED_SIZE, Stream, bind
 from facekeep.randomness import Randomness
 
-MODULUS = 2**32
 _HALF = 2**31
 _ROUNDING = bind(b"facekeep rounding v1")
 _TRIES = 64

@@ -1,4 +1,4 @@
-"""What the server does with revealed shares: secrets back, masks made again and taken off the sum. Pure functions, memory flat.
+"""What the server does with the secrets that shares gave back: masks made again and taken off the sum. Pure, memory flat.
 
 The sum of all survivors goes in, and the only thing that comes out is that sum without masks.
 """
@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.errors import FederationError
-from facekeep.privacy.masking import mask_public_key, pairwise_mask, pairwise_seed, self_mask
-from facekeep.privacy.sharing import Share, recover
+from facekeep.privacy.masking import pairwise_mask, pairwise_seed, self_mask
 
 
 def sum_updates(updates: Iterable[NDArray[np.uint32]], size: int) -> NDArray[np.uint32]:
@@ -28,24 +27,6 @@ def sum_updates(updates: Iterable[NDArray[np.uint32]], size: int) -> NDArray[np.
             raise FederationError("federation.invalid_update", f"a masked update of this plan is ({size},) uint32")
         total += update
     return total
-
-
-def recover_self_seed(shares: Iterable[Share], threshold: int) -> tuple[bytes, tuple[int, ...]]:
-    """Return the seed of a survivor's own mask, and the points of false shares.
-
-    Raises:
-        FederationError: "federation.aborted" below the threshold; "federation.malformed" if the shares give no secret.
-    """
-    return recover(shares, threshold)
-
-
-def recover_mask_key(shares: Iterable[Share], threshold: int, public: bytes) -> tuple[bytes, tuple[int, ...]]:
-    """Return the mask key of a device that dropped out, checked against the public key it signed, and the points of false shares.
-
-    Raises:
-        FederationError: "federation.aborted" below the threshold; "federation.malformed" if the shares give no key or another's.
-    """
-    return recover(shares, threshold, lambda secret: mask_public_key(secret) == public)
 
 
 def unmask(
