@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from facekeep import Device, KeyFile, PackStore, Purpose, Settings
 from facekeep.clock import ManualClock
 from facekeep.flows import participate
-from facekeep.flows.training_rounds import KIT_DIRECTORY, TrainingContribution
+from facekeep.flows.membership import EXCHANGE
+from facekeep.flows.training_rounds import TrainingContribution
 from facekeep.participation import Contribution, DeviceKeys
 from facekeep.protocol import FederationPolicy, Kind, Level, RoundPlan
 from facekeep.residue.forms import Form
 from facekeep.residue.search import Searcher
 from facekeep.training import TrainingKit, TrainingSettings
-from facekeep.training.kit import DESCRIPTION_FILE
+from facekeep.training.kit import DESCRIPTION_FILE, KIT_DIRECTORY
 from facekeep_models.people import draw_person, synthetic_person
 from facekeep_models.training.gradients.kit import KitRequest, make_kit
 from facekeep_server.rounds import Round
@@ -87,7 +88,7 @@ class RealDevice:
                 contract = next(iter(transaction.contracts()))
                 (template,) = transaction.open_templates(handle, contract)
                 self.vectors["template"] = np.array(template.vector)
-                exchange = transaction.read_sealed(participate.EXCHANGE_SETTING)
+                exchange = transaction.read_sealed(EXCHANGE)
                 assert exchange is not None
                 self.entry = DeviceKeys(device._vault.device_key, exchange).entry
 

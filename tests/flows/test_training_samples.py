@@ -274,13 +274,6 @@ def test_joining_again_keeps_the_key_and_another_federation_has_to_be_left_first
     assert joined.federation.join(policy(minimum_cohort=10)).exchange_key.hex() == key
     assert joined.federation.policy().minimum_cohort == 10
     assert code_of(lambda: joined.federation.join(policy(name="others"))) == "federation.invalid_policy"
-    from facekeep.flows import membership, participate
-
-    assert (membership.EXCHANGE, membership.ROUND, membership.BUDGET_SETTING) == (
-        participate.EXCHANGE_SETTING,
-        participate.ROUND_SETTING,
-        participate.BUDGET_SETTING,
-    )
 
 
 def test_a_kept_sample_is_the_admitted_crop(joined: Device) -> None:

@@ -24,6 +24,7 @@ from facekeep.clock import ManualClock
 from facekeep.errors import FacekeepError, FederationError
 from facekeep.flows import participate
 from facekeep.flows.contributing import Contributing, StatedContribution
+from facekeep.flows.membership import EXCHANGE
 from facekeep.participation import (
     Contribution,
     DeviceKeys,
@@ -170,9 +171,7 @@ class LightDevice:
 
     def _keep(self, state: RoundState, action: Action) -> bytes:
         self.state = state.to_bytes()
-        given = state.find_given(action.value)
-        assert given is not None
-        return given.answer
+        return state.answer_to(action.value)
 
 
 class VaultDevice:
@@ -197,10 +196,8 @@ class VaultDevice:
             for subject in subjects:
                 device.consents.grant(subject, purposes=frozenset(purposes), valid_for="P300D", notice=NOTICE)
             with device._vault.transaction() as transaction:
-                transaction.write_sealed(participate.EXCHANGE_SETTING, self.randomness.token(32))
-                self.entry = DeviceKeys(
-                    device._vault.device_key, transaction.read_sealed(participate.EXCHANGE_SETTING) or b""
-                ).entry
+                transaction.write_sealed(EXCHANGE, self.randomness.token(32))
+                self.entry = DeviceKeys(device._vault.device_key, transaction.read_sealed(EXCHANGE) or b"").entry
 
     def open(self) -> Device:
         return Device.open(self.home / "home", key=KeyFile(self.home / "device.key"), clock=self.clock)

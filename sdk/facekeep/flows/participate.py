@@ -19,7 +19,7 @@ Steps:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from facekeep.errors import ConsentError, FacekeepError, FederationError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.contributing import Contributing, Startable, contributing_kinds
 from facekeep.flows.gate import require_grant
+from facekeep.flows.membership import BUDGET_SETTING, EXCHANGE, ROUND
 from facekeep.flows.standing import Standing
 from facekeep.participation import (
     DeviceKeys,
@@ -44,7 +45,7 @@ from facekeep.participation import (
     require_start,
     reveal,
 )
-from facekeep.privacy.accounting import PrivacyCharge, spelled, spent
+from facekeep.privacy.accounting import spelled, spent
 from facekeep.protocol import (
     Abandoned,
     AbandonRequest,
@@ -66,9 +67,6 @@ from facekeep.protocol.values import to_decimal
 from facekeep.randomness import Randomness, SystemRandomness
 from facekeep.vault import SubjectHandle, VaultTransaction
 
-EXCHANGE_SETTING: Final = "federation/exchange"
-ROUND_SETTING: Final = "federation/round"
-BUDGET_SETTING: Final = "federation.budget"
 LAST_ROUND_SETTING: Final = "federation.last_round/"
 _SYSTEM_RANDOMNESS = SystemRandomness()
 
@@ -161,14 +159,15 @@ class _Participant:
             state = prepare(request, signed, self._policy, self._keys(transaction), self._randomness)
             # Before the answer: a plan that was answered and forgotten could be answered a second time.
             transaction.write_setting(LAST_ROUND_SETTING + self._policy.name, signed.plan.round.to_bytes(8, "big"))
-            return self._keep(transaction, state, signed, Action.PREPARE)
+            return self._keep(transaction, state, Action.PREPARE)
 
     def train(self, body: bytes) -> bytes:
         """4 to 6 train."""
         request = TrainRequest.parse(body)
         with self._context.vault.transaction(durable=False) as transaction:
             # 0 state
-            state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+        signed = state.signed
         kind, ready = self._kind(signed.plan), None
         if not answered:
             # 4 where training begins: before a model is loaded for it
@@ -179,7 +178,7 @@ class _Participant:
                     raise FederationError("federation.plan_refused", "This device cannot begin elsewhere than at the model in use.")
                 ready = kind.start_from(ready, signed.plan, request.start)
         with self._context.vault.transaction(durable=False) as transaction:
-            state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
             if answered is not None:
                 # Kept from before; whoever withdrew since is not part of anything that leaves from now on.
                 self._require_used(transaction, state, kind.purpose)
@@ -192,7 +191,7 @@ class _Participant:
         contribution = kind.contribute(ready, signed.plan, used.gathered)
         with self._context.vault.transaction() as transaction:
             # Another process may have answered meanwhile, or been told to abandon the round.
-            state, signed, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
             if answered is not None:
                 return answered
             # 6 consent once more: a withdrawal during the training counts; then budget, noise and mask
@@ -205,27 +204,27 @@ class _Participant:
             # 10 append
             for item in used.handles:
                 transaction.append_event(self._joined(signed, item, epsilon))
-            return self._keep(transaction, state, signed, Action.TRAIN)
+            return self._keep(transaction, state, Action.TRAIN)
 
     def confirm(self, body: bytes) -> bytes:
         """7 confirm."""
         request = ConfirmRequest.parse(body)
         with self._context.vault.transaction() as transaction:
-            state, signed, answered = self._in_round(transaction, Action.CONFIRM, request.plan, body)
+            state, answered = self._in_round(transaction, Action.CONFIRM, request.plan, body)
             if answered is not None:
                 return answered
             # 7 sign one list
-            return self._keep(transaction, confirm(state, request, self._keys(transaction)), signed, Action.CONFIRM)
+            return self._keep(transaction, confirm(state, request, self._keys(transaction)), Action.CONFIRM)
 
     def unmask(self, body: bytes) -> bytes:
         """8 unmask."""
         request = UnmaskRequest.parse(body)
         with self._context.vault.transaction() as transaction:
-            state, signed, answered = self._in_round(transaction, Action.UNMASK, request.plan, body)
+            state, answered = self._in_round(transaction, Action.UNMASK, request.plan, body)
             if answered is not None:
                 return answered
             # 8 reveal one of two, once
-            return self._keep(transaction, reveal(state, request, self._keys(transaction)), signed, Action.UNMASK)
+            return self._keep(transaction, reveal(state, request, self._keys(transaction)), Action.UNMASK)
 
     def abandon(self, body: bytes) -> bytes:
         """9 abandon."""
@@ -235,7 +234,7 @@ class _Participant:
             if state is not None and state.signed.digest == request.plan:
                 self._name(state.signed)
                 # 9 forget
-                transaction.write_sealed(ROUND_SETTING, None)
+                transaction.write_sealed(ROUND, None)
                 # 10 append
                 transaction.append_event(self._answered(Action.ABANDON))
         return Abandoned(request.plan).to_bytes()
@@ -252,9 +251,7 @@ class _Participant:
         self._name(signed)
         return signed, None
 
-    def _in_round(
-        self, transaction: VaultTransaction, action: Action, plan: bytes, body: bytes
-    ) -> tuple[RoundState, SignedPlan, bytes | None]:
+    def _in_round(self, transaction: VaultTransaction, action: Action, plan: bytes, body: bytes) -> tuple[RoundState, bytes | None]:
         state = _read_state(transaction)
         if state is None or state.signed.digest != plan:
             raise FederationError("federation.unknown_round", "This device is not in the round that the message is of.")
@@ -263,16 +260,14 @@ class _Participant:
         if signed.plan.federation != self._policy.name:
             raise FederationError("federation.unknown_round", "The round in progress is of another federation.")
         require_current(signed.plan, self._context.clock.now())
-        return state, signed, given_before(state, action, body)
+        return state, given_before(state, action, body)
 
-    def _keep(self, transaction: VaultTransaction, state: RoundState, signed: SignedPlan, action: Action) -> bytes:
-        given = state.find_given(action.value)
-        if given is None:
-            raise AssertionError("a step that was taken has an answer")
-        transaction.write_sealed(ROUND_SETTING, state.to_bytes())
+    def _keep(self, transaction: VaultTransaction, state: RoundState, action: Action) -> bytes:
+        answer = state.answer_to(action.value)
+        transaction.write_sealed(ROUND, state.to_bytes())
         # 10 append
         transaction.append_event(self._answered(action))
-        return given.answer
+        return answer
 
     def _gather(self, transaction: VaultTransaction, ready: Any, plan: RoundPlan) -> _Used:
         kind, handles, gathered = self._kind(plan), [], []
@@ -317,7 +312,7 @@ class _Participant:
         return kind
 
     def _keys(self, transaction: VaultTransaction) -> DeviceKeys:
-        exchange = transaction.read_sealed(EXCHANGE_SETTING)
+        exchange = transaction.read_sealed(EXCHANGE)
         if exchange is None:
             raise FederationError("federation.not_joined", "This device has no exchange key: join the federation first.")
         return DeviceKeys(self._context.vault.device_key, exchange)
@@ -347,15 +342,5 @@ _STEPS: Final[Mapping[str, Any]] = {
 
 
 def _read_state(transaction: VaultTransaction) -> RoundState | None:
-    data = transaction.read_sealed(ROUND_SETTING)
+    data = transaction.read_sealed(ROUND)
     return None if data is None else RoundState.parse(data)
-
-
-def forget_round(transaction: VaultTransaction) -> None:
-    """Destroy the state of a round in progress: for leaving a federation. What was answered stays answered."""
-    transaction.write_sealed(ROUND_SETTING, None)
-
-
-def budget_of(transaction: VaultTransaction) -> Sequence[PrivacyCharge]:
-    """Return every charge of this device so far."""
-    return Ledger.parse(transaction.read_setting(BUDGET_SETTING)).charges

@@ -31,10 +31,9 @@ from facekeep.training import (
     read_parameters,
     train_locally,
 )
-from facekeep.training.kit import ANCHORS_FILE, DESCRIPTION_FILE, GRAPH_FILE
+from facekeep.training.kit import ANCHORS_FILE, DESCRIPTION_FILE, GRAPH_FILE, KIT_DIRECTORY
 from facekeep.vault import SubjectHandle, VaultTransaction
 
-KIT_DIRECTORY: Final = "training-kit"
 _MOST_KIT_BYTES: Final = 1 << 28
 
 
@@ -59,6 +58,12 @@ class _Subject:
     crops: NDArray[np.uint8] = field(repr=False)
     features: NDArray[np.float32] | None = field(repr=False)
     centre: NDArray[np.float32] = field(repr=False)
+
+    def wipe(self) -> None:
+        """Overwrite what was copied."""
+        for array in (self.crops, self.features, self.centre):
+            if array is not None:
+                wipe(array)
 
 
 class TrainingContribution:
@@ -150,9 +155,11 @@ class TrainingContribution:
                 seed=int(plan.seed[:15], 16),
             )
         finally:
-            for array in (centres, crops, features, *(subject.crops for subject in gathered)):
+            for array in (centres, crops, features):
                 if array is not None:
                     wipe(array)
+            for subject in gathered:
+                subject.wipe()
         extras = {"loss": result.losses[0], "samples": float(sum(counts)), "people": float(len(gathered))}
         return Contribution(result.update, {name: max(0.0, value) for name, value in extras.items()})
 

@@ -96,13 +96,18 @@ class RoundState:
         """The plan; its signature was checked before the state was made."""
         return _plan_of(self.note)
 
-    def topology(self, signed: SignedPlan) -> Topology:
-        """Return groups, graph and committee."""
-        return topology_of(signed.plan, signed.digest)
+    @property
+    def topology(self) -> Topology:
+        """Groups, graph and committee of the plan."""
+        return topology_of(self.signed.plan, self.signed.digest)
 
     def find_given(self, step: str) -> Given | None:
         """Return what was answered in a step, or None."""
         return dict(self.given).get(step)
+
+    def answer_to(self, step: str) -> bytes:
+        """Return the answer to a step that was taken."""
+        return dict(self.given)[step].answer
 
     def to_bytes(self) -> bytes:
         """Return the bytes to seal."""

@@ -246,7 +246,7 @@ def confirm(state: RoundState, request: ConfirmRequest, keys: DeviceKeys) -> Rou
             a survivor without having answered; "federation.cohort_too_small"; "federation.malformed".
     """
     signed = state.signed
-    topology = state.topology(signed)
+    topology = state.topology
     if state.place not in topology.committee:
         raise FederationError("federation.not_a_member", "This device is not in the committee of the round.")
     survivors = unpack_bits(request.survivors, signed.plan.cohort_size)
@@ -270,7 +270,7 @@ def reveal(state: RoundState, request: UnmaskRequest, keys: DeviceKeys) -> Round
         TrustError: "trust.bad_signature" for a forged confirmation or statement.
     """
     signed = state.signed
-    plan, topology = signed.plan, state.topology(signed)
+    plan, topology = signed.plan, state.topology
     survivors = unpack_bits(request.survivors, plan.cohort_size)
     if state.find_given(Action.TRAIN.value) is None or not survivors[state.place]:
         raise wrong_step("Only a device whose update is in the sum unmasks")
@@ -293,7 +293,7 @@ def reveal(state: RoundState, request: UnmaskRequest, keys: DeviceKeys) -> Round
 
 def _require_masked_neighbours(request: UnmaskRequest, state: RoundState, signed: SignedPlan, survivors: NDArray[np.bool_]) -> None:
     """Return if each neighbour whose seed is asked for signed that it masked with all of its own neighbours that survived."""
-    topology, alive = state.topology(signed), {peer.place: peer.device_key for peer in state.peers if survivors[peer.place]}
+    topology, alive = state.topology, {peer.place: peer.device_key for peer in state.peers if survivors[peer.place]}
     if [statement.place for statement in request.statements] != list(alive):
         raise malformed("The statements are not those of the neighbours that survived")
     for statement in request.statements:
