@@ -88,6 +88,24 @@ def test_using_the_device_imports_no_optional_package_and_no_network_client() ->
     assert done.stdout.strip() == "[]"
 
 
+def test_a_server_process_never_loads_what_stays_on_the_device() -> None:
+    # The import contract does not count the packages above an imported module, which Python runs as well.
+    code = (
+        "import importlib, pkgutil, sys, facekeep_server\n"
+        "loaded = 0\n"
+        "for module in pkgutil.walk_packages(facekeep_server.__path__, 'facekeep_server.'):\n"
+        "    if '.migrations' in module.name or module.name.endswith('__main__'): continue\n"
+        "    try: importlib.import_module(module.name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        if error.name.split('.')[0] not in {'flwr', 'ray', 'dp_accounting'}: raise\n"
+        "    else: loaded += 1\n"
+        "kept = {'biometric', 'vault', 'capture', 'flows', 'device', 'runtime', 'detection', 'embedding'}\n"
+        "print(loaded > 100, sorted(name for name in sys.modules if name.startswith('facekeep.') and name.split('.')[1] in kept))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, facekeep; print(sorted({'numpy','cryptography','sqlite3','onnxruntime','typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facekeep.address import is_permitted_address
 from facekeep.contract import ALIGNMENT_ID, InputContract, ModelIdentity, contract_id
 from facekeep.errors import ModelError
 from facekeep.packs import Manifest, PackFile, manifest_to_bytes, parse_manifest
-from facekeep.packs.address import is_permitted_address
 from tests.sdk.packs_setting import build, document, file_entry
 
 

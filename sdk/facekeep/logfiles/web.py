@@ -9,9 +9,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Final
 
+from facekeep.address import is_permitted_address
 from facekeep.errors import LogError
 from facekeep.logfiles.source import CHECKPOINT, largest_bytes, largest_checkpoint, missing
-from facekeep.packs.address import is_permitted_address
 from facekeep.tlog.tiles import ENTRIES, WIDTH, Tile, pack_bundle, unpack_bundle
 
 _TIMEOUT_SECONDS: Final = 30.0

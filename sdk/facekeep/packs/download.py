@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from facekeep.address import is_loopback, is_permitted_address
 from facekeep.errors import ModelError
-from facekeep.packs.address import is_loopback, is_permitted_address
 from facekeep.packs.files import Progress, put_in_place, typed_io
 from facekeep.packs.manifest import PackFile
 

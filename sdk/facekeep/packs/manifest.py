@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from facekeep.address import is_permitted_address
 from facekeep.biometric import OperatingPoint
 from facekeep.contract import InputContract
 from facekeep.errors import ModelError
-from facekeep.packs.address import is_permitted_address
 
 MANIFEST_VERSION: Final = 1
 # Far above any model a device would run, far below what would fill its memory before the hash is known.

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from facekeep.address import is_permitted_address
 from facekeep.errors import LogError
-from facekeep.packs.address import is_permitted_address
 
 _CHUNK: Final = 65_536
 

@@ -1,4 +1,4 @@
-"""Which addresses a pack may be fetched from."""
+"""Which addresses may be asked for anything: packs, logs, servers. Ground floor: whoever checks an address loads nothing else."""
 
 from __future__ import annotations
 
