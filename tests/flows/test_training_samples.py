@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from facekeep.retention import RetentionCertificate, RetentionPolicy
 from facekeep.training import describe_kit, parse_parameter_table
 from tests.flows.conftest import ALL, NOTICE, CountedModels, CountingCamera, picture
 from tests.flows.release_setting import policy
+from tests.sdk.consent_setting import LISTS, revocation_note
 
 TRAINING = ALL | {Purpose.FEDERATED_TRAINING}
 
@@ -54,9 +56,17 @@ def code_of(action: Callable[[], object]) -> str:
     return caught.value.code
 
 
+def events(device: Device, code: str) -> list[dict[str, Any]]:
+    return [entry for body in device.trail_entries() if (entry := json.loads(body))["event"] == code]
+
+
 def erased(device: Device) -> list[tuple[str, int]]:
-    entries = [json.loads(body) for body in device.trail_entries()]
-    return [(entry["details"]["reason"], entry["details"]["count"]) for entry in entries if entry["event"] == "sample.erased"]
+    return [(entry["details"]["reason"], entry["details"]["count"]) for entry in events(device, "sample.erased")]
+
+
+def groups(device: Device) -> dict[str, str | None]:
+    with device._vault.transaction(durable=False) as transaction:
+        return {handle.name: transaction.declared(handle) for handle in transaction.subjects()}
 
 
 def test_samples_are_kept_sealed_and_the_oldest_make_room(joined: Device, clock: ManualClock) -> None:
@@ -142,6 +152,58 @@ def test_the_end_of_the_purpose_destroys_them_and_nothing_else(joined: Device, e
     assert secrets.epoch == epoch + 1
     assert set(secrets.wrap_keys) == {secrets.epoch}
     joined.verify_vault()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda d: d.consents.withdraw("alice", purposes=[Purpose.CALIBRATION_STATISTICS]),
+        lambda d: d.consents.refuse("alice", purposes=[Purpose.CALIBRATION_STATISTICS], notice=NOTICE),
+        lambda d: d.consents.grant("alice", purposes=TRAINING, valid_for="P30D", notice=NOTICE),
+    ],
+    ids=["withdrawn", "refused", "given anew without it"],
+)
+def test_a_declared_group_ends_with_its_purpose_and_samples_stay(joined: Device, end: Callable[[Device], object]) -> None:
+    grant = admit(joined, "alice", 1, TRAINING | {Purpose.CALIBRATION_STATISTICS})
+    joined.federation.collect("alice", [picture(1, 1)], grant)
+    joined.federation.declare("alice", "north")
+    epoch = joined._vault._keystore.secrets.epoch
+    end(joined)
+    assert groups(joined) == {"alice": None}
+    assert len(kept(joined, "alice")) == 1
+    assert set(joined._vault._keystore.secrets.wrap_keys) == {epoch + 1}, "yesterday's backup stays shut"
+    assert [item["details"]["held"] for item in events(joined, "group.declared")] == [True, False]
+
+
+def test_a_revocation_list_ends_what_was_kept_for_a_purpose_and_completes_what_was_cut_short(
+    joined: Device, clock: ManualClock
+) -> None:
+    both = frozenset({Purpose.FEDERATED_TRAINING, Purpose.CALIBRATION_STATISTICS})
+    joined.consents.set_policy(LISTS)
+    for number, name in enumerate(("alice", "bob"), 1):
+        grant = admit(joined, name, number, TRAINING | both)
+        joined.federation.collect(name, [picture(number, 1)], grant)
+        joined.federation.declare(name, "north")
+    listed = {joined.consents.records("alice")[-1].principal_id: clock.now()}
+    note = revocation_note(1, listed, purposes=both, issued_at=clock.now())
+    shred = joined._vault.shred
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    joined._vault.shred = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        joined.revocations.import_list(note)
+    joined._vault.shred = shred  # type: ignore[method-assign]
+    report = joined.revocations.import_list(note)
+    assert (report.is_new, report.erasures) == (False, ())
+    assert (len(kept(joined, "alice")), len(kept(joined, "bob"))) == (0, 1)
+    assert groups(joined) == {"alice": None, "bob": "north"}
+    assert erased(joined) == [("withdrawn", 1)]
+    # Once more there is nothing to destroy, and no key is rotated for nothing.
+    epoch = joined._vault._keystore.secrets.epoch
+    joined.revocations.import_list(note)
+    assert joined._vault._keystore.secrets.epoch == epoch
 
 
 def test_an_erasure_takes_them_and_its_receipt_names_them(joined: Device) -> None:

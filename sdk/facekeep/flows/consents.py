@@ -325,11 +325,12 @@ class Consents:
                     "Templates are stored, and without consent to enrolment nothing may be. Withdraw the subject instead.",
                 )
 
-        if Purpose.FEDERATED_TRAINING in before.purposes and Purpose.FEDERATED_TRAINING not in before.after(record).purposes:
-            # Given anew without it, or refused: samples have no purpose any more. A crash in between leaves them to retention.
-            from facekeep.flows.sample_erasure import destroy_samples
+        ended = before.purposes - before.after(record).purposes
+        if ended:
+            # Given anew for less, or refused. A crash in between leaves samples to retention.
+            from facekeep.flows.sample_erasure import destroy_remains
 
-            destroy_samples(context, subject, "withdrawn")
+            destroy_remains(context, {subject: ended})
 
         # 3 grant
         return ConsentGrant(subject, record, wanted)

@@ -30,6 +30,7 @@ from facekeep.errors import ConsentError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.gate import read_records
 from facekeep.flows.recording import record_withdrawal
+from facekeep.flows.sample_erasure import destroy_remains
 from facekeep.flows.standing import HEAD_SETTING, LIST_SETTING, Standing
 from facekeep.flows.withdraw import withdraw
 from facekeep.retention import ErasureReceipt
@@ -118,7 +119,7 @@ def import_list(context: FlowContext, data: bytes) -> RevocationReport:
             # 1 refuse what is older
             is_new = require_newer(Standing(transaction).head_of(issuer.name), head)
             # 2 withdraw and keep
-            withdrawn, to_erase = _apply(context, transaction, revocations)
+            withdrawn, to_erase, ended = _apply(context, transaction, revocations)
             if is_new:
                 transaction.write_setting(HEAD_SETTING + issuer.name, head.to_bytes())
                 transaction.write_setting(LIST_SETTING + issuer.name, data)
@@ -144,14 +145,19 @@ def import_list(context: FlowContext, data: bytes) -> RevocationReport:
             # Somebody erased the subject in between: that is what was wanted.
             if error.code != "consent.none":
                 raise
+    # Of those who stay, what was kept for a purpose that has ended.
+    destroy_remains(context, ended)
     # 5 report
     return RevocationReport(head, is_new, withdrawn, tuple(receipts))
 
 
-def _apply(context: FlowContext, transaction: VaultTransaction, revocations: RevocationList) -> tuple[int, list[str]]:
-    """Record withdrawals; return how many subjects' and whom to erase."""
+def _apply(
+    context: FlowContext, transaction: VaultTransaction, revocations: RevocationList
+) -> tuple[int, list[str], dict[str, frozenset[Purpose]]]:
+    """Record withdrawals; return how many subjects', whom to erase, and to what no listed subject consents any more."""
     index, actor = revocations.index(), Actor("controller", issuer=revocations.issuer, epoch=revocations.epoch)
     withdrawn, to_erase = 0, []
+    ended: dict[str, frozenset[Purpose]] = {}
     for handle in transaction.subjects():
         entry = index.get(commitment_of(revocations.salt, handle.principal_id))
         if entry is None:
@@ -162,7 +168,9 @@ def _apply(context: FlowContext, transaction: VaultTransaction, revocations: Rev
             withdrawn += 1
         if _is_to_erase(context, transaction, handle, entry):
             to_erase.append(handle.name)
-    return withdrawn, to_erase
+        # Of every listed subject, so that a list again completes what was cut short.
+        ended[handle.name] = frozenset(Purpose) - fold_chain(read_records(context.vault, transaction, handle)).purposes
+    return withdrawn, to_erase, ended
 
 
 def _named(context: FlowContext, transaction: VaultTransaction, handle: SubjectHandle, entry: RevokedEntry) -> frozenset[Purpose]:

@@ -1,11 +1,13 @@
-"""Destroying training samples: with their consent, with their age, or when the device leaves the federation."""
+"""Destroying what was kept for a federation alone: with its consent, with its age, or when the device leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from facekeep.audit import AuditEvent
+from facekeep.consent import Purpose
 from facekeep.flows.context import FlowContext
 from facekeep.flows.standing import Standing
 from facekeep.vault import SubjectHandle, VaultTransaction
@@ -18,14 +20,51 @@ if TYPE_CHECKING:
 _Chosen: TypeAlias = Mapping[SubjectHandle, Sequence[int] | None]
 
 
-def destroy_samples(context: FlowContext, subject: str, reason: str) -> None:
-    """Destroy every training sample of a subject, so that no copy opens."""
+@dataclass(slots=True)
+class Remains:
+    """What consent to a purpose alone kept, and what became of it when that ended: training samples, a declared group."""
 
-    def choose(transaction: VaultTransaction) -> _Chosen:
-        handle = transaction.find_subject(subject)
-        return {} if handle is None else {handle: None}
+    _dropped: list[tuple[SubjectHandle, int]] = field(default_factory=list)
+    _undeclared: list[SubjectHandle] = field(default_factory=list)
 
-    _destroy(context, choose, reason)
+    def drop(self, transaction: VaultTransaction, handle: SubjectHandle, ended: Set[Purpose]) -> None:
+        """Drop what a subject has under purposes that ended. For use inside `SQLiteVault.shred`."""
+        if Purpose.FEDERATED_TRAINING in ended:
+            self._dropped.append((handle, transaction.drop_samples(handle)))
+        if Purpose.CALIBRATION_STATISTICS in ended and transaction.declare(handle, None):
+            self._undeclared.append(handle)
+
+    def events(self, epoch: int) -> list[AuditEvent]:
+        """Return the entries that record it."""
+        held = {"held": False}
+        forgotten = [AuditEvent("group.declared", subject=handle.commitment, details=held) for handle in self._undeclared]
+        return [*erased_events(self._dropped, epoch, "withdrawn"), *forgotten]
+
+
+def destroy_remains(context: FlowContext, ended: Mapping[str, Set[Purpose]]) -> None:
+    """Destroy what subjects had under purposes that have ended, so that no copy opens. Rotates no key where there is nothing."""
+
+    def holders(transaction: VaultTransaction) -> list[tuple[SubjectHandle, Set[Purpose]]]:
+        found = []
+        for subject, purposes in ended.items():
+            handle = transaction.find_subject(subject)
+            if handle is None:
+                continue
+            has_samples = Purpose.FEDERATED_TRAINING in purposes and transaction.sample_count(handle) > 0
+            if has_samples or (Purpose.CALIBRATION_STATISTICS in purposes and transaction.declared(handle) is not None):
+                found.append((handle, purposes))
+        return found
+
+    with context.vault.transaction(durable=False) as transaction:
+        if not holders(transaction):
+            return
+    remains = Remains()
+
+    def drop(transaction: VaultTransaction) -> None:
+        for handle, purposes in holders(transaction):
+            remains.drop(transaction, handle, purposes)
+
+    context.vault.shred(drop, remains.events)
 
 
 def destroy_all_samples(context: FlowContext, reason: str) -> None:

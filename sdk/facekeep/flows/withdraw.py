@@ -21,7 +21,7 @@ from facekeep.consent import Actor, Purpose
 from facekeep.errors import ConsentError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.recording import record_erasure, record_withdrawal
-from facekeep.flows.sample_erasure import erased_events
+from facekeep.flows.sample_erasure import Remains
 from facekeep.flows.sealing_results import sweep
 from facekeep.identifiers import require_subject_id
 from facekeep.retention import ErasureReceipt
@@ -94,8 +94,7 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
             "consent.invalid_request", "Name the purposes to withdraw. Withdrawing enrolment means erasing: withdraw the subject."
         )
     context.gallery.wipe()
-    dropped: list[tuple[SubjectHandle, int]] = []
-    undeclared: list[SubjectHandle] = []
+    remains = Remains()
 
     def record(transaction: VaultTransaction) -> None:
         handle = transaction.find_subject(require_subject_id(subject))
@@ -103,15 +102,8 @@ def withdraw_purposes(context: FlowContext, subject: str, purposes: Iterable[Pur
             raise ConsentError("consent.none", "Nothing is on record for this subject: never given, or erased already.")
         actor = None if guardian is None else Actor("guardian", transaction.guardian_pseudonym(handle, guardian))
         record_withdrawal(context, transaction, handle, wanted, actor=actor)
-        if Purpose.FEDERATED_TRAINING in wanted:
-            # In the same transaction: no instant at which samples are held that nobody consents to.
-            dropped.append((handle, transaction.drop_samples(handle)))
-        if Purpose.CALIBRATION_STATISTICS in wanted and transaction.declare(handle, None):
-            undeclared.append(handle)
+        # In the same transaction: no instant at which something is held that nobody consents to.
+        remains.drop(transaction, handle, wanted)
 
-    def events(epoch: int) -> list[AuditEvent]:
-        forgotten = [AuditEvent("group.declared", subject=handle.commitment, details={"held": False}) for handle in undeclared]
-        return [*erased_events(dropped, epoch, "withdrawn"), *forgotten]
-
-    context.vault.shred(record, events)
+    context.vault.shred(record, remains.events)
     context.gallery.wipe()
