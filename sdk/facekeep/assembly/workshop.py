@@ -16,6 +16,7 @@ from facekeep.contract import ModelIdentity, contract_id, describe_contract
 from facekeep.errors import ModelError, ReleaseError
 from facekeep.flows.context import Settings
 from facekeep.flows.workshop import STATE_SETTING, TrainableModel
+from facekeep.note import unsafe_note_text
 from facekeep.packs import LoadPolicy, PackStore
 from facekeep.vault import SQLiteVault, VaultTransaction
 
@@ -181,7 +182,7 @@ class ModelWorkshop:
         from facekeep.protocol.release import ModelRelease
 
         note = self._store().read_note(digest)
-        release = ModelRelease.parse(note.rpartition("\n\n")[0] + "\n")
+        release = ModelRelease.parse(unsafe_note_text(note))
         # The vault says which release was adopted; its thresholds are believed only if this is the one.
         if release.digest != digest:
             raise ReleaseError("release.none", "The note of the release was changed. Roll back, or adopt a newer release.")

@@ -33,6 +33,7 @@ from facekeep.flows.release_state import KeptRelease, ReleaseState, read_release
 from facekeep.flows.standing import Standing
 from facekeep.flows.trial import PeopleTrial, require_computes
 from facekeep.flows.workshop import TrainableModel, require_workshop
+from facekeep.note import unsafe_note_text
 from facekeep.packs.releases import MODEL_FILE, NOTE_FILE, PROOF_FILE
 from facekeep.protocol.policy import FederationPolicy
 from facekeep.protocol.release import ModelRelease, ReleaseBundle
@@ -199,7 +200,7 @@ def _standing(stand: _Stand) -> ReleaseStanding:
 def _find_adopted(state: ReleaseState, bundle: ReleaseBundle) -> KeptRelease | None:
     """Return the release in use if it is the one offered: an offer whose answer was lost on its way comes again."""
     with contextlib.suppress(ReleaseError):
-        if ModelRelease.parse(bundle.note.rpartition("\n\n")[0] + "\n").digest == state.active:
+        if ModelRelease.parse(unsafe_note_text(bundle.note)).digest == state.active:
             return state.in_use
     return None
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from facekeep.errors import FederationError
+from facekeep.note import unsafe_note_text
 from facekeep.privacy.sharing import SHARE_SIZE
 from facekeep.protocol import SignedPlan, Topology, topology_of
 from facekeep.protocol.codec import Reader, Writer
@@ -158,7 +159,7 @@ class RoundState:
 
 @lru_cache(maxsize=4)
 def _plan_of(note: str) -> SignedPlan:
-    return SignedPlan(note, RoundPlan.parse(note.rpartition("\n\n")[0] + "\n"))
+    return SignedPlan(note, RoundPlan.parse(unsafe_note_text(note)))
 
 
 def wrong_step(what: str) -> FederationError:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from facekeep.note import unsafe_note_text
 from facekeep.protocol import Level
 from facekeep.protocol.release import ModelRelease
 from facekeep.training.patching import patched
@@ -82,7 +83,7 @@ def newest_release(state: FederationState) -> tuple[ModelRelease, Path] | None:
     if not numbers:
         return None
     path = folder / f"{numbers[-1]:05d}"
-    text = read_file(path / "note").decode("utf-8", "replace").rpartition("\n\n")[0] + "\n"
+    text = unsafe_note_text(read_file(path / "note").decode("utf-8", "replace"))
     return ModelRelease.parse(text), path
 
 

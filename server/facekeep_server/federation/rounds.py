@@ -24,6 +24,7 @@ import numpy as np
 
 from facekeep.audit import AuditEvent
 from facekeep.canonical import parse_canonical
+from facekeep.note import unsafe_note_text
 from facekeep.protocol import Cohort, Roster, RoundPlan, SignedPlan
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import PLANNER, key_name, load_policy
@@ -70,7 +71,7 @@ class RoundDirectory:
             TrustError: "trust.malformed". ServerError: "server.invalid_configuration" if there is none.
         """
         note = read_file(self.path / "plan").decode("utf-8", "replace")
-        return RoundPlan.parse(note.rpartition("\n\n")[0] + "\n")
+        return RoundPlan.parse(unsafe_note_text(note))
 
     def keep_checkpoint(self, running: Round) -> None:
         """Write the checkpoint durably."""

@@ -21,6 +21,7 @@ from typing import Final
 from facekeep.audit import AuditEvent
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.errors import CODES, ReleaseError
+from facekeep.note import unsafe_note_text
 from facekeep.protocol.release import ModelRelease
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.files import read_file, replace_file
@@ -112,7 +113,7 @@ def release_folders(state: FederationState) -> list[Path]:
 def read_release(folder: Path) -> ModelRelease:
     """Return the release of a directory, whatever its stage."""
     name = next(name for name in (WITHHELD_NOTE, NOTE, CANARY_NOTE) if (folder / name).is_file())
-    return ModelRelease.parse(read_file(folder / name).decode("utf-8", "replace").rpartition("\n\n")[0] + "\n")
+    return ModelRelease.parse(unsafe_note_text(read_file(folder / name).decode("utf-8", "replace")))
 
 
 def read_rollout(folder: Path) -> Rollout:
