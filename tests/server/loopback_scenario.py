@@ -214,7 +214,7 @@ def superlink_killed(fleet: Scenario) -> dict[str, Any]:
 
 
 def proxy(fleet: Scenario) -> dict[str, Any]:
-    """What a stranger reaches through the reverse proxy, and on the SuperLink itself."""
+    """What a stranger reaches through the reverse proxy, and on the SuperLink itself: status and body of each answer."""
     if fleet.proxy is None:
         return {}
     context = ssl.create_default_context(cafile=str(fleet.state.certificate_authority))
@@ -225,7 +225,7 @@ def proxy(fleet: Scenario) -> dict[str, Any]:
             connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
             connection.request("GET", path)
             answer = connection.getresponse()
-            found[f"{where} {path}"] = [answer.status, answer.getheader("server", "")]
+            found[f"{where} {path}"] = [answer.status, answer.read(200).decode(errors="replace")]
             connection.close()
     return found
 
