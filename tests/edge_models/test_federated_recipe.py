@@ -14,6 +14,7 @@ pytest.importorskip("onnx", reason="onnx is not installed: recipes are for those
 Pillow = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
 from facekeep_models.simulation import DrawnPerson, draw_frame  # noqa: E402
+from facekeep_models.training.federated.__main__ import main  # noqa: E402
 from facekeep_models.training.federated.attacks import (  # noqa: E402
     area_under_curve,
     best_case_area,
@@ -176,9 +177,28 @@ def test_figures_and_shares_of_a_gain(network: Network, album: Album, tmp_path: 
         assert low <= high or np.isnan(low)
     write_table({"figures": figures, "shares": shares}, tmp_path / "figures.md")
     assert "| base |" in (tmp_path / "figures.md").read_text()
+    # Without the row that counts as the whole gain, or without the base, nobody knows a share: 100 % would be made up.
+    for rows in ({"base", "one"}, {"full", "one"}):
+        part, share = intervals(
+            dict.fromkeys(sorted(rows), before),
+            base="base",
+            whole={"base": "base", "full": "full", "one": "full"},
+            people=PEOPLE,
+            resamples=3,
+            seed=1,
+        )
+        assert (set(part), "one" in share, "full" in share) == (rows, False, False)
+        write_table({"figures": part, "shares": share}, tmp_path / "part.md")
+        assert f"| one |{' - |' * len(part['one'])}" in (tmp_path / "part.md").read_text()
     history = [{"round": 1.0, "day-day 1e-02": 0.5}, {"round": 2.0, "day-day 1e-02": 0.6}]
     if draw_rounds({"run": history}, tmp_path / "curves.png"):
         assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_row_that_there_is_none_of_is_said_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--work", str(tmp_path), "--rows", "base", "fedreated"])
+    assert "no such rows: fedreated" in capsys.readouterr().err
 
 
 def test_the_whole_gain_of_a_row_is_that_of_its_own_fleet() -> None:

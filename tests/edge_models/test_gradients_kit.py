@@ -24,8 +24,11 @@ from facekeep.training import (
     train_locally,
 )
 from facekeep_models import cli
+from facekeep_models.evaluation.errors import EvaluationError
+from facekeep_models.evaluation.pictures import drawn_pictures
 from facekeep_models.people import draw_person, synthetic_person
 from facekeep_models.training.export.pictures import drawn_crops
+from facekeep_models.training.gradients.kit import KitRequest, make_kit
 
 STORE = PackStore("/nonexistent/facekeep-test-store")
 
@@ -88,6 +91,14 @@ def test_a_folder_of_pictures_adds_its_people(kit_folder: Path, tmp_path: Path) 
     assert kit.anchors.shape == (10, 256)
     assert "2 people of a folder" in kit.made_of
     assert contents["anchors.f32"][: 8 * 1024] == (kit_folder / "anchors.f32").read_bytes()
+
+
+def test_pictures_without_a_detector_are_refused_not_left_out(tmp_path: Path) -> None:
+    drawn = tuple(drawn_pictures(1))
+    with pytest.raises(EvaluationError) as caught:
+        make_kit(KitRequest("facekeep-embedder/onnx-fp32", 2, drawn), STORE, tmp_path / "kit", detector=None, say=lambda line: None)
+    assert caught.value.code == "evaluation.invalid_request"
+    assert not (tmp_path / "kit").exists()
 
 
 def test_what_cannot_be_trained_makes_no_kit(

@@ -31,7 +31,10 @@ from facekeep_models.training.federated.rows import BASE, EARLY, ROWS, Bench
 
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if unknown := set(options.rows or ()) - {row.name for row in ROWS}:
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}")
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -85,6 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
         seed=options.seed,
         workers=options.workers,
     )
+    if unknown_gain := [row for row in figures if row not in shares]:
+        _say(f"no share of the gain, for want of the rows it is measured by: {'; '.join(unknown_gain)}")
     result = {"people": people, "pictures": len(scenes.person), "figures": figures, "shares": shares}
     (options.work / "figures.json").write_text(json.dumps(result | {"costs": costs, "curves": curves}, indent=1))
     write_table(result, options.work / "figures.md")

@@ -104,6 +104,8 @@ def intervals(
 ) -> tuple[dict[str, dict[str, tuple[float, float, float]]], dict[str, dict[str, tuple[float, float, float]]]]:
     """Return the figures of all rows, and the share that each reaches of the gain, each (value, low, high).
 
+    A row whose gain cannot be told, since the row of the whole gain or the base was not measured, has figures and no share.
+
     The same people are drawn for all rows, so a share is as certain as the difference of two rows on the same people, not as each
     of them alone.
 
@@ -126,7 +128,9 @@ def intervals(
     figures = {row: {name: _summary(found) for name, found in table.items()} for row, table in values.items()}
     shares = {}
     for row, table in values.items():
-        full = values.get(whole[row], table)
+        if not {base, whole[row]} <= values.keys():
+            continue
+        full = values[whole[row]]
         with np.errstate(divide="ignore", invalid="ignore"):
             shares[row] = {
                 name: _summary((found - values[base][name]) / (full[name] - values[base][name])) for name, found in table.items()

@@ -14,15 +14,17 @@ def write_table(found: Mapping[str, Any], path: Path) -> None:
     """Write Markdown: true accept rates in per cent with their intervals, then the shares of the gain.
 
     Args:
-        found: of the recipe: "figures" and "shares", row -> comparison and false match rate -> (value, low, high).
+        found: of the recipe: "figures" and "shares", row -> comparison and false match rate -> (value, low, high); a row without
+            a share has "-".
         path: the file.
     """
     lines = []
     for title, table in (("TAR, per cent", found["figures"]), ("share of the gain, per cent", found["shares"])):
-        names = list(next(iter(table.values())))
+        names = list(next(iter(found["figures"].values())))
         lines += [f"| {title} | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        for row, cells in table.items():
-            lines.append(f"| {row} | " + " | ".join(_cell(cells[name]) for name in names) + " |")
+        for row in found["figures"]:
+            cells = table.get(row)
+            lines.append(f"| {row} | " + " | ".join("-" if cells is None else _cell(cells[name]) for name in names) + " |")
         lines.append("")
     path.write_text("\n".join(lines))
 

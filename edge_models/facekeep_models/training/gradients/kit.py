@@ -21,6 +21,7 @@ from facekeep.ports import Detector
 from facekeep.runtime import open_session
 from facekeep.training import PATCH_SUFFIX, PatchTable, TrainingKit, describe_kit, parse_patch_table, parse_training_kit
 from facekeep.training.kit import DESCRIPTION_FILE
+from facekeep_models.evaluation.errors import EvaluationError
 from facekeep_models.evaluation.pictures import NOBODY, Picture
 from facekeep_models.training.export.errors import ExportError
 from facekeep_models.training.export.pictures import drawn_crop
@@ -58,9 +59,12 @@ def make_kit(
         say: progress, one line at a time.
 
     Raises:
+        EvaluationError: "evaluation.invalid_request" for pictures without a detector.
         ExportError: "export.unsupported_layer" for a build that cannot be trained, "export.no_converter" without `onnx`.
         ModelError: "model.not_installed", "model.disk_full", "model.io" and their kind.
     """
+    if request.pictures and detector is None:
+        raise EvaluationError("evaluation.invalid_request", "Anchors of pictures need a detector that finds the faces on them.")
     pack_id, _, build_id = request.pack.partition("/")
     manifest = store.manifest(pack_id)
     build = manifest.build(build_id)
@@ -75,7 +79,7 @@ def make_kit(
     embedder = CosineEmbedder(session, manifest.input_of(build), table.parameters.dimension)
     anchors = [*_drawn(embedder, request.people, say)]
     made_of = f"{request.people} people who do not exist, facekeep_models.people, the first ones"
-    if request.pictures and detector is not None:
+    if detector is not None and request.pictures:
         pictured = _pictured(embedder, detector, request.pictures, say)
         anchors += pictured
         made_of += f"; {len(pictured)} people of a folder"
@@ -121,5 +125,6 @@ def _pictured(
     for picture, crop in zip(known, aligned_faces(detector, known), strict=True):
         if crop is not None:
             people.setdefault(picture.person, []).append(embedder.embed(crop))
-    say(f"{len(people)} people found on {len(known)} pictures")
+    asked = len({picture.person for picture in known})
+    say(f"{len(people)} of {asked} people found on {len(known)} pictures")
     return [mean_direction(vectors) for _, vectors in sorted(people.items())]
