@@ -25,7 +25,7 @@ from facekeep_server.rounds import RoundReport, Wish, plan_round
 from tests.server.federation_setting import NOW, make_state
 from tests.simulators.federation import LightDevice, SeededRandomness, cheap_account, uniform_contribution
 
-QUICK = Patience(step_seconds=300, meeting_seconds=60, poll_seconds=1, resend_seconds=30, hello_seconds=10)
+QUICK = Patience(step_seconds=300, meeting_seconds=60, poll_seconds=1, resend_seconds=30)
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Scenario(LoopbackFleet):
         target = self.state.folder("roster")
         replace_file(target / "roster", roster.to_bytes())
         replace_file(target / "head", note.encode())
-        self.set_patience(step_seconds=120, meeting_seconds=90, resend_seconds=45, hello_seconds=30, poll_seconds=0.5)
+        self.set_patience(step_seconds=120, meeting_seconds=90, resend_seconds=45, poll_seconds=0.5)
 
     def _app_files(self) -> dict[str, Any]:
         from importlib import resources
@@ -156,12 +156,12 @@ def unsigned(fleet: Scenario) -> dict[str, Any]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    fleet.set_patience(step_seconds=30, meeting_seconds=20, resend_seconds=20, hello_seconds=15, poll_seconds=0.5)
+    fleet.set_patience(step_seconds=30, meeting_seconds=20, resend_seconds=20, poll_seconds=0.5)
     launch = control_launch(fleet.state, "run", str(folder), "facekeep", "--format", "json")
     done = subprocess.run(launch.arguments, env=launch.over(os.environ), capture_output=True, text=True, timeout=60, check=True)
     run = int(json.loads(done.stdout[done.stdout.index("{") :])["run-id"])
     status = follow_run(fleet.state, run, show=None)
-    fleet.set_patience(step_seconds=120, meeting_seconds=90, resend_seconds=45, hello_seconds=30, poll_seconds=0.5)
+    fleet.set_patience(step_seconds=120, meeting_seconds=90, resend_seconds=45, poll_seconds=0.5)
     refused = sum("could not be verified" in fleet.processes.log_text(device.name) for device in fleet.devices)
     return outcome(directory) | {"status": status, "nodes that refused": refused}
 

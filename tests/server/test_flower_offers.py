@@ -69,7 +69,7 @@ def test_everybody_answers_for_itself(tmp_path: Path) -> None:
 
     apps = {100 + n: make_answering_app(opening(Adopting(fleet.devices[n], answer))) for n, answer in enumerate(answers)}
     carrier = Carrier(InProcessGrid(apps, fate), fleet.clock, lambda s: fleet.clock.advance(timedelta(seconds=s)), QUICK)
-    meeting = Meeting(carrier, read_roster(fleet.state).roster, fleet.clock, SystemRandomness())
+    meeting = Meeting(carrier, read_roster(fleet.state).roster, SystemRandomness())
     kept: dict[int, str] = {}
     said: list[str] = []
     offer(b"bundle", DIGEST, range(6), carrier, meeting, fleet.clock, QUICK, say=said.append, keep=kept.__setitem__)

@@ -117,7 +117,7 @@ def run_demo(folder: Path, *, devices: int, rounds: int, level: str, training_ki
             _process("person", str(device.home), str(device.key_file), str(_FIRST_PERSON + number))
             shutil.copytree(fleet.state.root / "device" / "training-kit", device.home / "training-kit")
         # 3 processes
-        fleet.set_patience(step_seconds=240, meeting_seconds=120, hello_seconds=60, resend_seconds=100, poll_seconds=0.5)
+        fleet.set_patience(step_seconds=240, meeting_seconds=120, resend_seconds=100, poll_seconds=0.5)
         say("starting hub, SuperLink and SuperNodes")
         fleet.start_coordinator()
         fleet.register()

@@ -75,7 +75,7 @@ def simulate(
     from facekeep_server.flower.carrier import Patience
 
     server = ServerApp()
-    patience = Patience(step_seconds=3600, meeting_seconds=600, poll_seconds=0.5, resend_seconds=3600, hello_seconds=600, group=250)
+    patience = Patience(step_seconds=3600, meeting_seconds=600, poll_seconds=0.5, resend_seconds=3600, group=250)
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:

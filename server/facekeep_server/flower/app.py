@@ -80,7 +80,7 @@ def drive(
         met: dict[bytes, Meeting] = {}
 
         def meeting_of(roster: Roster) -> Meeting:
-            return met.setdefault(roster.head.root, Meeting(carrier, roster, clock, SystemRandomness()))
+            return met.setdefault(roster.head.root, Meeting(carrier, roster, SystemRandomness()))
 
         # First: the plan of a round names the release that devices have to have.
         for find in (open_canary_offer, open_offer):

@@ -34,7 +34,6 @@ class Patience:
         resend_seconds: after which a letter without an answer is sent again. Above the 60 seconds in which Flower notices that a
             SuperNode is gone, and that its supervisor waits before it starts it again.
         resends: how often.
-        hello_seconds: for nodes to say who they are.
         shown_seconds: between two lines of progress.
         group: letters handed to Flower at once: each request of its interface holds them all.
     """
@@ -44,7 +43,6 @@ class Patience:
     poll_seconds: float = 1
     resend_seconds: float = 120
     resends: int = 5
-    hello_seconds: float = 45
     shown_seconds: float = 5
     group: int = 32
 

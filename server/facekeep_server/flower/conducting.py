@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from facekeep.clock import Clock
+from facekeep.protocol import Action
 from facekeep_server.flower.carrier import Carrier, Letter, Patience
 from facekeep_server.flower.meeting import Meeting
 from facekeep_server.rounds import Phase, Round, RoundReport
@@ -110,19 +111,16 @@ class Conductor:
         plan = running.signed.plan
         until = min(self._clock.now() + timedelta(seconds=self._patience.meeting_seconds), plan.deadline)
         invited = set(running.cohort.indices)
-        while True:
-            # A device that does not answer its name must not use up everybody's time.
-            patience = timedelta(seconds=self._patience.hello_seconds)
-            self._meeting.look_round(min(self._clock.now() + patience, until))
-            there = len(invited & self._meeting.node_of.keys())
-            self._say(
-                f"round {plan.round}: {there} of {len(invited)} invited devices are there, at least {plan.minimum} have to be"
-            )
-            if there == len(invited):
-                return True
-            if self._clock.now() >= until:
-                return there >= plan.minimum
-            self._pause()
+        shown = -1
+
+        def look(there: int) -> None:
+            nonlocal shown
+            if there != shown:
+                shown = there
+                asked = f"{there} of {len(invited)} invited devices are there"
+                self._say(f"round {plan.round}: {asked}, at least {plan.minimum} have to be")
+
+        return self._meeting.gather(invited, until, look) or shown >= plan.minimum
 
     def _step(self, running: Round, folder: RoundFolder) -> StepFigures:
         plan, phase = running.signed.plan, running.phase
@@ -142,12 +140,16 @@ class Conductor:
         def newcomers() -> list[Letter]:
             if phase is not Phase.PREPARE:
                 return []
-            self._meeting.look_round(min(self._clock.now() + timedelta(seconds=self._patience.hello_seconds), until))
-            return list(self._letters(running, index_of))
+            # Asked who they are in the same breath: nobody waits for a node that takes its time.
+            return [*self._meeting.ask(), *self._letters(running, index_of)]
 
         shown = began
+        self._meeting.forget_silent()
         # 2 send
         for letter, body in self._carrier.carry(letters, until, is_enough=lambda: running.is_step_complete, more=newcomers):
+            if letter.action == Action.HELLO.value:
+                self._meeting.hear(letter, body)
+                continue
             # 3 judge
             verdict = running.receive(index_of[letter.node], letter.action, body)
             refused += not verdict.is_accepted
@@ -181,6 +183,3 @@ class Conductor:
             f"round {running.signed.plan.round}: {step.step}, {step.answered} of {step.asked} answered, {step.refused} refused, "
             f"{left:.0f} s left"
         )
-
-    def _pause(self) -> None:
-        self._carrier.pause(self._patience.poll_seconds)

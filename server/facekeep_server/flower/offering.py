@@ -45,10 +45,7 @@ def offer(
         say: shows progress.
         keep: told what each device answered.
     """
-    until = clock.now() + timedelta(seconds=patience.meeting_seconds)
-    while len(set(to) & meeting.node_of.keys()) < len(set(to)) and clock.now() < until:
-        meeting.look_round(min(clock.now() + timedelta(seconds=patience.hello_seconds), until))
-        carrier.pause(patience.poll_seconds)
+    meeting.gather(to, clock.now() + timedelta(seconds=patience.meeting_seconds))
     there = {node: index for index, node in meeting.node_of.items() if index in set(to)}
     say(f"release {digest[:12]}: offered to {len(there)} of {len(set(to))} devices")
     letters = [Letter(node, Action.OFFER.value, bundle) for node in there]
