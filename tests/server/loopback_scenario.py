@@ -36,7 +36,7 @@ from facekeep_server.federation.loopback import LoopbackDevice, LoopbackFleet
 from facekeep_server.federation.planning import Request, plan_next
 from facekeep_server.federation.processes import Processes, free_port, is_listening
 from facekeep_server.federation.rounds import RoundDirectory, open_rounds
-from facekeep_server.federation.running import follow_run
+from facekeep_server.federation.running import follow_run, run_until_over
 from facekeep_server.federation.superlink import control_launch, list_runs, start_run
 from facekeep_server.hub.bundle import APP_VERSION, PACKAGE, sign_app
 
@@ -202,15 +202,16 @@ def node_killed(fleet: Scenario) -> dict[str, Any]:
 
 
 def superlink_killed(fleet: Scenario) -> dict[str, Any]:
-    """The SuperLink killed in the middle of a round and started again on its database: the nodes come back, a new run goes on."""
+    """The SuperLink killed in the middle of a round and started again on its database: the nodes come back, the round goes on,
+    in as many runs as it takes: the ServerApp of the first may live on for a while and hold the state."""
     directory = fleet.plan()
     start_run(fleet.state, APP_VERSION)
     fleet.wait(lambda: fleet.has_begun(directory, "train"), 150, "the step train")
     fleet.processes.kill("superlink")
     time.sleep(3)
     fleet.start_coordinator()
-    status = follow_run(fleet.state, start_run(fleet.state, APP_VERSION), show=None)
-    return outcome(directory) | {"status": status}
+    ended = run_until_over(fleet.state, APP_VERSION, show=None)
+    return outcome(directory) | {"status": ended.outcome}
 
 
 def proxy(fleet: Scenario) -> dict[str, Any]:

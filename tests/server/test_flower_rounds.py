@@ -147,6 +147,35 @@ def test_who_comes_late_is_taken_in_while_the_round_prepares(fleet: FlowerFleet)
     assert report.survivors == 6
 
 
+@pytest.mark.parametrize("seconds", [55, 100])
+def test_a_node_that_takes_long_to_say_who_it_is_is_there_and_keeps_nobody_waiting(fleet: FlowerFleet, seconds: int) -> None:
+    # A small board under load starts its ClientApp in half a minute and more. At 100 s the meeting is over: it comes while others
+    # prepare, as the cohort needs five of six.
+    fleet.plan(1)
+    grid = fleet.grid()
+    slow, pull, began = next(iter(grid.apps)), grid.pull_messages, fleet.clock.now()
+    nodes: dict[str, int] = {}
+    push = grid.push_messages
+
+    def remember(messages: Any) -> Any:
+        messages = list(messages)
+        numbers = list(push(messages))
+        nodes.update(zip(numbers, (message.metadata.dst_node_id for message in messages), strict=True))
+        return numbers
+
+    def pull_when_ready(numbers: Any) -> Any:
+        passed = (fleet.clock.now() - began).total_seconds()
+        return pull([number for number in numbers if nodes[number] != slow or passed >= seconds])
+
+    grid.push_messages, grid.pull_messages = remember, pull_when_ready  # type: ignore[method-assign]
+    (report,) = fleet.drive(grid)
+    assert report.survivors == 6
+    taken = {step["step"]: step["seconds"] for step in fleet.directory(1).steps()}
+    # What it could cost: the prepare step lasts until it came, no other waits.
+    assert taken["prepare"] <= max(0, seconds - QUICK.meeting_seconds) + 2 * QUICK.poll_seconds
+    assert taken["train"] <= 2 * QUICK.poll_seconds
+
+
 def junk(kind: str, message: Message) -> Message:
     """What a device, or whoever speaks for it, may put in place of its reply."""
     changed = copy.deepcopy(message)

@@ -11,7 +11,8 @@ import typer
 from facekeep.clock import SystemClock
 from facekeep.flower.node import Launch
 from facekeep.protocol.policy import Kind, Level
-from facekeep_server.cli import federated_releases, federated_statistics, releasing
+from facekeep_server.cli import federated_log, federated_releases, federated_statistics, releasing
+from facekeep_server.cli.federated_log import read_text
 from facekeep_server.cli.federated_releases import (
     FallsOption,
     FirstOption,
@@ -36,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     federated_releases.add_commands(federate_app)
     releasing.add_commands(federate_app)
     federated_statistics.add_commands(federate_app)
+    federated_log.add_commands(federate_app)
     app.add_typer(federate_app, name="federate")
     app.command("hub")(hub)
 
@@ -77,6 +79,10 @@ def init(
     release_quorum: Annotated[int, typer.Option(min=1, max=9, help="How many of them have to sign a release.")] = 2,
     minimum_cohort: Annotated[int, typer.Option(min=3, help="Fewest devices whose sum may be opened.")] = 100,
     epsilon: Annotated[float, typer.Option(help="Most privacy one device spends in all, at delta 1e-5.")] = 8.0,
+    log_policy: Annotated[
+        Path | None,
+        typer.Option(help="tlog-policy of the log that has to hold a release before a device adopts it; see `trust-policy`."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make every key and certificate of a federation."""
@@ -85,7 +91,10 @@ def init(
 
     now = SystemClock().now()
     settings = Settings(name, superlink, control, hub_url, release_keys, release_quorum)
-    made = create_federation(state, settings, now, minimum_cohort=minimum_cohort, epsilon=epsilon, hosts=host or ())
+    trust = None if log_policy is None else read_text(log_policy)
+    made = create_federation(
+        state, settings, now, minimum_cohort=minimum_cohort, epsilon=epsilon, hosts=host or (), log_policy=trust
+    )
     app = write_signed_app(made, now)
     text = (
         f"Made {made.root}. Move {made.root / 'offline'} to another machine: its keys admit devices and sign apps and releases; "
@@ -282,19 +291,22 @@ def run(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every planned round is over, showing progress.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Have the SuperLink run every planned round; one that was interrupted goes on where it was."""
+    """Have the SuperLink run every planned round; one that was interrupted goes on where it was, in a new run if it must."""
     from facekeep_server.federation.app import read_signed_app
-    from facekeep_server.federation.running import follow_run
+    from facekeep_server.federation.running import run_until_over
     from facekeep_server.federation.superlink import start_run
 
     found = FederationState.open(state)
-    number = start_run(found, read_signed_app(found).version)
+    version = read_signed_app(found).version
     if not wait:
+        number = start_run(found, version)
         say(f"Started run {number}.", {"run": number}, as_json=as_json)
         return
-    outcome = follow_run(found, number, show=None if as_json else typer.echo)
-    say(f"Run {number}: {outcome}.", {"run": number, "outcome": outcome}, as_json=as_json)
-    if outcome != "finished:completed":
+    ended = run_until_over(found, version, show=None if as_json else typer.echo)
+    last = ended.runs[-1]
+    text = f"Run {last}: {ended.outcome}" + (f", {len(ended.open)} rounds still open." if ended.open else ".")
+    say(text, {"run": last, "runs": list(ended.runs), "outcome": ended.outcome, "open": list(ended.open)}, as_json=as_json)
+    if ended.open or ended.outcome != "finished:completed":
         raise typer.Exit(1)
 
 
@@ -305,35 +317,6 @@ def status(state: StateOption, as_json: JsonOption = False) -> None:
 
     value = describe(FederationState.open(state))
     say(as_text(value), value, as_json=as_json)
-
-
-@federate_app.command()
-def log(
-    state: StateOption,
-    enrol: Annotated[str | None, typer.Option(help="Address of the log server, the first time.")] = None,
-    code_file: Annotated[Path | None, typer.Option(help="File with its one-time code, the first time.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="tlog-policy to believe it by, the first time.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Submit the coordinator's own trail to a transparency log."""
-    from facekeep_server.federation.creation import COORDINATOR
-    from facekeep_server.federation.files import read_file
-    from facekeep_server.federation.keys import load_signing_key
-    from facekeep_server.federation.submitting import enrol_coordinator, submit_trail
-    from facekeep_server.federation.trail import CoordinatorTrail
-
-    found, clock = FederationState.open(state), SystemClock()
-    key = load_signing_key(found.key_path(COORDINATOR))
-    with found.locked():
-        trail = CoordinatorTrail(found.root / "trail", key, clock)
-        if enrol is not None:
-            if code_file is None or policy is None:
-                raise ServerError("server.invalid_request", "--enrol goes with --code-file and --policy.")
-            code, trust = (read_file(path).decode("utf-8", "replace") for path in (code_file, policy))
-            enrol_coordinator(found, key, clock, enrol, code.strip(), trust)
-        standing = submit_trail(found, trail, key, clock)
-    text = f"{standing.submitted} entries of the coordinator's trail are proved to be in the log."
-    say(text, {"submitted": standing.submitted, "checkpoint": standing.kept}, as_json=as_json)
 
 
 def become(launch: Launch) -> None:

@@ -43,8 +43,7 @@ from facekeep_server.federation.planning import Request, plan_next, training_set
 from facekeep_server.federation.processes import Processes
 from facekeep_server.federation.releasing import publish
 from facekeep_server.federation.rounds import round_directory
-from facekeep_server.federation.running import follow_run
-from facekeep_server.federation.superlink import start_run
+from facekeep_server.federation.running import run_until_over
 from facekeep_server.federation.trail import CoordinatorTrail
 
 # Enough that a sum of five is not drowned; what it costs is on the page.
@@ -165,7 +164,7 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str],
     )
     plan_next(state, request, SystemClock().now(), SystemRandomness())
     say(f"round {number}: running")
-    follow_run(state, start_run(state, fleet.app.version), show=lambda line: say(line.strip()))
+    run_until_over(state, fleet.app.version, show=lambda line: say(line.strip()))
     directory = round_directory(state, number)
     report = directory.report() | {"steps": directory.steps()}
     if report["aborted"] is not None:
@@ -190,7 +189,7 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str],
 
 def _adopt(fleet: LoopbackFleet, number: int, say: Callable[[str], None]) -> None:
     say(f"round {number}: offering the release")
-    follow_run(fleet.state, start_run(fleet.state, fleet.app.version), show=None)
+    run_until_over(fleet.state, fleet.app.version, show=None)
     for place, device in enumerate(fleet.devices):
         visits = _process("verify", str(device.home), str(device.key_file), str(_FIRST_PERSON + place))["visits"]
         if visits:
