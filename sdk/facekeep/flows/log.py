@@ -25,10 +25,10 @@ from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.errors import FacekeepError, LogError, VaultError
 from facekeep.flows.context import FlowContext
 from facekeep.flows.holdings import SUBMITTED_SETTING
-from facekeep.flows.witnessing import have_witnessed, require_continued
 from facekeep.keys.files import create_private, make_private_directory, typed_os_errors
 from facekeep.randomness import SystemRandomness
 from facekeep.submission import LineProof, LogServer, Patience
+from facekeep.submission.witnessing import have_witnessed, require_continued
 from facekeep.tlog import TrustPolicy
 from facekeep.vault import VaultTransaction
 

@@ -157,8 +157,11 @@ def spent_against_readers(charge: PrivacyCharge, delta: float, *, rate: float, r
 
 
 def spelled(epsilon: float) -> str:
-    """Return epsilon as text with three decimals, rounded up: what a document states must not be less than what was spent."""
-    return f"{math.ceil(round(epsilon * 1000, 6)) / 1000:.3f}"
+    """Return epsilon as text with three decimals, rounded up: what a document states must not be less than what was spent.
+
+    Infinity, where a round added no noise, is "inf".
+    """
+    return "inf" if math.isinf(epsilon) else f"{math.ceil(round(epsilon * 1000, 6)) / 1000:.3f}"
 
 
 @functools.lru_cache(maxsize=256)

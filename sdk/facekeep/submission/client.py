@@ -100,6 +100,14 @@ class LogServer:
         """
         return parse_path(self._ask("GET", f"/v1/log/consistency?old={old}&new={new}", b"", None, _SMALL).body)
 
+    def inclusion(self, number: int, size: int) -> tuple[bytes, ...]:
+        """Return what the server says proves that line `number` is in the tree of the first `size` lines.
+
+        Raises:
+            LogRefusal, LogError: "log.unreachable", "log.malformed".
+        """
+        return parse_path(self._ask("GET", f"/v1/log/inclusion?number={number}&size={size}", b"", None, _SMALL).body)
+
     def revocations(self, issuer: str, after: int) -> bytes | None:
         """Return the newest revocation list of an issuer, as it was signed; None if there is none newer than epoch `after`.
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from facekeep.audit.following import FollowedLog, ForkError, ForkEvidence, follow_log
 from facekeep.errors import LogError
-from facekeep.submission import LogServer, Patience
+from facekeep.submission.client import LogServer
+from facekeep.submission.exchange import Patience
 from facekeep.tlog import SignedNote, TrustPolicy, verify_consistency
 
 
