@@ -17,9 +17,11 @@ import pytest
 from facekeep.clock import ManualClock
 from facekeep_server.access.tokens import Role
 from facekeep_server.assembly import Server, assemble, prepare
+from facekeep_server.console.views import federated
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence.chart import Chart, Series
 from facekeep_server.evidence.federated import privacy_chart, record_of, releases_table, rounds_table
+from facekeep_server.evidence.reading import LogFollower
 from facekeep_server.evidence.rounds import numbers_of
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.reports import ReportName, make_report
@@ -51,8 +53,8 @@ def rows(table: Any) -> list[dict[str, Any]]:
 
 
 def test_rounds_and_releases_are_put_together_from_the_log(server: Server) -> None:
-    evidence = Evidence.of(server)
-    rounds = {row["round"]: row for row in rows(rounds_table(evidence))}
+    record = record_of(Evidence.of(server))
+    rounds = {row["round"]: row for row in rows(rounds_table(record))}
     assert list(rounds) == [5, 4, 3, 2, 1]
     assert {number: row["state"] for number, row in rounds.items()} == {
         5: "completed",
@@ -64,7 +66,8 @@ def test_rounds_and_releases_are_put_together_from_the_log(server: Server) -> No
     assert (rounds[3]["step"], rounds[3]["reason"], rounds[3]["survivors"]) == ("train", "federation.cohort_too_small", 61)
     assert (rounds[1]["cohort"], rounds[1]["survivors"], rounds[1]["joined"], rounds[1]["refused"]) == (120, 108, 2, 1)
     assert (rounds[2]["suspects"], rounds[5]["kind"]) == (1, "calibration")
-    releases = {(row["version"], row["release"]): row for row in rows(releases_table(evidence))}
+    assert (rounds[1]["epsilon"], rounds[1]["delta"]) == ("0.910", "1e-05")
+    releases = {(row["version"], row["release"]): row for row in rows(releases_table(record))}
     third = releases[3, RELEASES[3]]
     assert (third["state"], third["adopted"], third["rolled_back"], third["refused"]) == ("withheld", 2, 1, 1)
     assert third["reason"].startswith("release.older: ")
@@ -91,11 +94,29 @@ def test_the_page_and_its_files(console: httpx.Client) -> None:
     assert console.get("/console/federated", params={"format": "csv", "table": "refusals"}).text.count("federation.") == 2
 
 
+class Counting(LogFollower):
+    """How often the log is followed."""
+
+    calls = 0
+
+    def follow(self) -> LogFollower:
+        self.calls += 1
+        return super().follow()
+
+
+def test_a_page_follows_the_log_once(server: Server) -> None:
+    follower = Counting(server.store)
+    view = federated(Evidence(server, follower), 0, 50)
+    assert len([section for section in view.sections if section.table or section.chart]) == 4
+    assert follower.calls == 1
+
+
 def test_an_empty_log_says_so(tmp_path: Path) -> None:
     made = assemble(configuration(f"sqlite:///{tmp_path}/log.sqlite3", tmp_path), clock=ManualClock(START))
     prepare(made)
-    assert privacy_chart(Evidence.of(made)).is_empty
-    assert not record_of(Evidence.of(made)).rounds
+    record = record_of(Evidence.of(made))
+    assert privacy_chart(record).is_empty
+    assert not record.rounds
     made.stop()
 
 

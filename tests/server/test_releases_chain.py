@@ -159,7 +159,7 @@ def test_rounds_that_began_at_one_place_are_one_step(chain: Chain) -> None:
     np.testing.assert_allclose(values(candidate), expected, atol=1e-6)
     # As before: those of the first step alone are averaged.
     assert make_steered(chain.state, [first, second], HEAVY).rounds == (1, 2)
-    # And the plain rate goes along a chain as well.
+    # And the plain mean goes along a chain as well.
     assert make_candidate(chain.state, [first, second]).rounds == (1, 2)
 
 

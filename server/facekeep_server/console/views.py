@@ -213,7 +213,8 @@ def incidents(evidence: Evidence, before: int | None, count: int) -> View:
 
 def federated(evidence: Evidence, start: int, count: int) -> View:
     """Federated rounds and releases."""
-    if not together.record_of(evidence).rounds and not together.record_of(evidence).releases:
+    record = together.record_of(evidence)
+    if not record.rounds and not record.releases:
         lead = "The log tells of no federated round and no release."
     else:
         lead = "What the coordinator wrote to the log, and beside it what the devices wrote themselves."
@@ -221,11 +222,11 @@ def federated(evidence: Evidence, start: int, count: int) -> View:
         "Federated rounds and releases",
         lead,
         (
-            Section(facts=tuple(together.federated_facts(evidence))),
-            Section("Rounds", table=together.rounds_table(evidence, start, count)),
-            Section("Releases", table=together.releases_table(evidence)),
-            Section("Privacy", chart=together.privacy_chart(evidence), table=together.privacy_table(evidence)),
-            Section("Refusals", table=together.refusals_table(evidence)),
+            Section(facts=tuple(together.federated_facts(record))),
+            Section("Rounds", table=together.rounds_table(record, start, count)),
+            Section("Releases", table=together.releases_table(record)),
+            Section("Privacy", chart=together.privacy_chart(record), table=together.privacy_table(record)),
+            Section("Refusals", table=together.refusals_table(record)),
         ),
     )
 

@@ -21,13 +21,12 @@ _RELEASE_NOTE: Final = (
 
 
 def record_of(evidence: Evidence) -> FederatedRecord:
-    """Return what the log says, up to now."""
+    """Return what the log says, up to now: followed once, for everything that a page or a report tells of it."""
     return evidence.follower.follow().federated
 
 
-def federated_facts(evidence: Evidence) -> list[Fact]:
+def federated_facts(record: FederatedRecord) -> list[Fact]:
     """Return the figures that ask for attention."""
-    record = record_of(evidence)
     rounds, releases = list(record.rounds.values()), list(record.releases.values())
     states = Counter(line.state for line in rounds)
     unknown = sum(line.state == "unknown" for line in releases)
@@ -49,9 +48,9 @@ def federated_facts(evidence: Evidence) -> list[Fact]:
     ]
 
 
-def rounds_table(evidence: Evidence, start: int = 0, count: int = 50) -> Table:
+def rounds_table(record: FederatedRecord, start: int = 0, count: int = 50) -> Table:
     """Return the rounds, the newest first."""
-    lines = sorted(record_of(evidence).rounds.values(), key=lambda line: (line.planned or line.ended, line.number), reverse=True)
+    lines = sorted(record.rounds.values(), key=lambda line: (line.planned or line.ended, line.number), reverse=True)
     rows = [
         (
             line.entry,
@@ -69,6 +68,7 @@ def rounds_table(evidence: Evidence, start: int = 0, count: int = 50) -> Table:
             line.suspects,
             line.minimum,
             line.epsilon or None,
+            line.delta or None,
             line.federation,
         )
         for line in lines[start : start + count]
@@ -92,6 +92,7 @@ def rounds_table(evidence: Evidence, start: int = 0, count: int = 50) -> Table:
             Column("suspects", "Suspects", Kind.NUMBER),
             Column("minimum", "Fewest in a sum", Kind.NUMBER),
             Column("epsilon", "Epsilon of the round"),
+            Column("delta", "Delta"),
             Column("federation", "Federation"),
         ),
         rows,
@@ -102,9 +103,9 @@ def rounds_table(evidence: Evidence, start: int = 0, count: int = 50) -> Table:
     )
 
 
-def releases_table(evidence: Evidence) -> Table:
+def releases_table(record: FederatedRecord) -> Table:
     """Return the releases, the newest first."""
-    lines = sorted(record_of(evidence).releases.values(), key=lambda line: (line.version, line.at), reverse=True)
+    lines = sorted(record.releases.values(), key=lambda line: (line.version, line.at), reverse=True)
     return Table(
         "releases",
         f"{len(lines):,} releases and withheld candidates, the newest first",
@@ -132,10 +133,9 @@ def releases_table(evidence: Evidence) -> Table:
     )
 
 
-def refusals_table(evidence: Evidence) -> Table:
+def refusals_table(record: FederatedRecord) -> Table:
     """Return what was refused in rounds and of releases, by code."""
     total: Counter[tuple[str, str]] = Counter()
-    record = record_of(evidence)
     for line in record.rounds.values():
         total.update({("rounds", code): count for code, count in line.refused.items()})
     for release in record.releases.values():
@@ -149,9 +149,8 @@ def refusals_table(evidence: Evidence) -> Table:
     )
 
 
-def privacy_table(evidence: Evidence) -> Table:
+def privacy_table(record: FederatedRecord) -> Table:
     """Return how privacy was spent, the newest first: what each round costs, and what is said of all of them."""
-    record = record_of(evidence)
     rows: list[tuple[str | int | None, ...]] = []
     for line in record.rounds.values():
         spent = record.spent.get((line.federation, line.number))
@@ -180,9 +179,8 @@ def privacy_table(evidence: Evidence) -> Table:
     )
 
 
-def privacy_chart(evidence: Evidence) -> Chart:
+def privacy_chart(record: FederatedRecord) -> Chart:
     """Return privacy spent over time."""
-    record = record_of(evidence)
     stated = [(line.at, line.epsilon) for line in record.releases.values() if line.state != "unknown"]
     by_round = {(line.federation, line.number): line.ended or line.planned for line in record.rounds.values()}
     devices = [(by_round.get(key, ""), f"{spent:g}") for key, spent in record.spent.items()]
@@ -194,9 +192,8 @@ def privacy_chart(evidence: Evidence) -> Chart:
     )
 
 
-def participation_table(evidence: Evidence, pseudonym: str, count: int) -> Table:
+def participation_table(evidence: Evidence, record: FederatedRecord, pseudonym: str, count: int) -> Table:
     """Return the rounds that used something of one pseudonym, with the releases they went into and the bound that covers them."""
-    record = record_of(evidence)
     found, following = list_entries(evidence, subject=pseudonym, events=("round.joined",), count=count)
     rows = []
     for entry in found:
@@ -239,9 +236,8 @@ def participation_table(evidence: Evidence, pseudonym: str, count: int) -> Table
     )
 
 
-def covering_releases(evidence: Evidence, pseudonym: str, count: int) -> list[ReleaseLine]:
+def covering_releases(evidence: Evidence, record: FederatedRecord, pseudonym: str, count: int) -> list[ReleaseLine]:
     """Return every release that holds a round which used something of the pseudonym, and all that continue it, the oldest first."""
-    record = record_of(evidence)
     found, _ = list_entries(evidence, subject=pseudonym, events=("round.joined",), count=count)
     used = {(str((item.details or {}).get("federation", "")), (item.details or {}).get("round")) for item in found}
     lines = sorted((line for line in record.releases.values() if line.digest), key=lambda line: line.version)

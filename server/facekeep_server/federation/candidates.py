@@ -87,19 +87,18 @@ def newest_release(state: FederationState) -> tuple[ModelRelease, Path] | None:
     return ModelRelease.parse(text), path
 
 
-def make_candidate(state: FederationState, rounds: Sequence[int], *, rate: float = 1.0, steer: Steer | None = None) -> Candidate:
+def make_candidate(state: FederationState, rounds: Sequence[int], *, steer: Steer | None = None) -> Candidate:
     """Apply the mean updates of completed rounds of one level to the model in use, step after step.
 
     Args:
         state: of the federation.
         rounds: their numbers.
-        rate: by which the mean of a step's updates is multiplied.
-        steer: makes the change of a step's mean update, (P,) float64, in place of `rate`.
+        steer: makes the change of a step's mean update, (P,) float64; left out: the mean update itself.
 
     Raises:
         ServerError: "server.invalid_request", as `follow_chain`.
     """
-    chain = chain_of(state, rounds, steer or (lambda mean: rate * mean))
+    chain = chain_of(state, rounds, steer or (lambda mean: mean))
     newest, table = newest_release(state), read_model(state).table
     made = patched(model_in_use(state), table, chain.level.value, chain.parameters, sha256=None)
     return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, chain.parameters, made)

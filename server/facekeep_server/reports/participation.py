@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence.entries import list_entries
-from facekeep_server.evidence.federated import covering_releases, participation_table
+from facekeep_server.evidence.federated import covering_releases, participation_table, record_of
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.evidence.table import Column, Fact, Kind, Table
 from facekeep_server.pages import Section
@@ -19,10 +19,11 @@ def sections(evidence: Evidence, subject: str) -> tuple[Section, ...]:
     Raises:
         ServerError: "request.not_found".
     """
-    if not evidence.follower.follow().subject(subject):
+    record = record_of(evidence)
+    if not evidence.follower.subject(subject):
         raise ServerError("request.not_found", "The log does not name this pseudonym.")
-    table = participation_table(evidence, subject, MOST_ROWS)
-    releases = covering_releases(evidence, subject, MOST_ROWS)
+    table = participation_table(evidence, record, subject, MOST_ROWS)
+    releases = covering_releases(evidence, record, subject, MOST_ROWS)
     spent = [str(row[8]) for row in table.rows if row[8]]
     ended = _ended(evidence, subject)
     facts = (
