@@ -8,8 +8,11 @@ refused: no signed document of ours needs one, and their spelling is where canon
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
+# The one spelling of a SHA-256 in a document.
+HEX_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST_INTEGER = 2**53 - 1
 
 

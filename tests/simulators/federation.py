@@ -21,7 +21,7 @@ import numpy as np
 from facekeep import Device, KeyFile, Notice, Purpose
 from facekeep.audit import AuditEvent
 from facekeep.clock import ManualClock
-from facekeep.errors import FacekeepError, FederationError
+from facekeep.errors import FacekeepError
 from facekeep.flows import participate
 from facekeep.flows.contributing import Contributing, StatedContribution
 from facekeep.flows.membership import EXCHANGE
@@ -37,6 +37,7 @@ from facekeep.participation import (
     meet,
     open_request,
     prepare,
+    resume,
     reveal,
 )
 from facekeep.privacy.accounting import PrivacyCharge
@@ -61,7 +62,6 @@ from facekeep.protocol import (
     TrainRequest,
     UnmaskRequest,
     charge_of,
-    require_current,
 )
 from facekeep.signing import DeviceKey
 from facekeep.tlog import NoteKey, NoteKind
@@ -163,11 +163,7 @@ class LightDevice:
         return None if self.state is None else RoundState.parse(self.state)
 
     def _in_round(self, action: Action, plan: bytes, body: bytes) -> tuple[RoundState, bytes | None]:
-        state = self._read()
-        if state is None or state.signed.digest != plan:
-            raise FederationError("federation.unknown_round", "not in this round")
-        require_current(state.signed.plan, self.clock.now())
-        return state, given_before(state, action, body)
+        return resume(self._read(), action, plan, body, self.policy, self.clock.now())
 
     def _keep(self, state: RoundState, action: Action) -> bytes:
         self.state = state.to_bytes()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from facekeep.canonical import HEX_DIGEST
 from facekeep.errors import CODES, AuditError
 
 OK = "ok"
@@ -100,7 +101,6 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
 }
 
 _TEXT = re.compile(r"[A-Za-z0-9._:/+,\- ]{0,128}")
-_COMMITMENT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class AuditEvent:
         allowed = EVENTS.get(self.code)
         if allowed is None or (self.outcome != OK and self.outcome not in CODES):
             raise AuditError("audit.invalid_event", "The event or its outcome is not one the trail knows.")
-        if self.subject is not None and not _COMMITMENT.fullmatch(self.subject):
+        if self.subject is not None and not HEX_DIGEST.fullmatch(self.subject):
             raise AuditError("audit.invalid_event", "A subject appears in the trail as a commitment only.")
         for key, value in self.details.items():
             plain = isinstance(value, int) or (isinstance(value, str) and _TEXT.fullmatch(value) is not None)

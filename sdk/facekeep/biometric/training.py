@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.biometric.arrays import frozen_copy
+from facekeep.canonical import HEX_DIGEST
 
-_BASE: Final = re.compile(r"[0-9a-f]{64}")
 _KIND: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")
 _CROP_SHAPE: Final = (112, 112, 3)
 
@@ -89,5 +89,5 @@ class TrainingSample:
 
 
 def _require_base(base: str) -> None:
-    if not _BASE.fullmatch(base):
+    if not HEX_DIGEST.fullmatch(base):
         raise ValueError("a base is 64 hexadecimal digits")

@@ -19,7 +19,6 @@ from facekeep.errors import FederationError, ReleaseError, VaultError
 app = typer.Typer(help="Federated rounds: join, collect, adopt releases. Only node uses the network.", no_args_is_help=True)
 
 _LARGEST_BUNDLE: Final = 64 * 1024 * 1024
-_NONCE_BYTES: Final = 32
 
 
 @app.command()
@@ -31,6 +30,7 @@ def join(
 ) -> None:
     """Take part in a federation under a policy; what is printed lets the operator put this device on the roster."""
     from facekeep.protocol import Action, Challenge, FederationPolicy
+    from facekeep.protocol.requests import NONCE_BYTES
 
     try:
         text = read_small_text(policy)
@@ -42,7 +42,7 @@ def join(
     with options_of(context).open_device() as device:
         device.federation.join(parsed)
         # The challenge is the same for every device that applies: 32 zero bytes. In a round it is a fresh one.
-        body = device.federation.handle(Action.HELLO, Challenge(parsed.name, bytes(_NONCE_BYTES)).to_bytes())
+        body = device.federation.handle(Action.HELLO, Challenge(parsed.name, bytes(NONCE_BYTES)).to_bytes())
     introduction = base64.b64encode(body).decode()
     if out is not None:
         _write(out, f"{introduction}\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from facekeep.canonical import parse_canonical, to_canonical
+from facekeep.canonical import HEX_DIGEST, parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.errors import ConfirmationError, TrustError
 from facekeep.signing import DeviceKey, key_fingerprint, verify_signature
@@ -16,7 +16,6 @@ DOMAIN: Final = "identification confirmation v1"
 MOST_OPERATORS: Final = 100
 _VERSION: Final = 1
 _ID = re.compile(r"[a-z]{1,8}-[0-9]{1,8}")
-_COMMITMENT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def sign_confirmation(key: DeviceKey, commitment: str) -> bytes:
     Raises:
         ConfirmationError: "confirmation.bad_signature" if it is no commitment.
     """
-    if not _COMMITMENT.fullmatch(commitment):
+    if not HEX_DIGEST.fullmatch(commitment):
         raise ConfirmationError("confirmation.bad_signature", "A commitment is 64 lower-case hexadecimal digits.")
     return key.sign(DOMAIN, bytes.fromhex(commitment))
 

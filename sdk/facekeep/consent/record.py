@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from facekeep.canonical import HEX_DIGEST
 from facekeep.consent.purposes import Purpose
 from facekeep.consent.terms import Actor, Dependence, Notice, Processing, WrittenRelease, require_texts
 from facekeep.durations import add_duration
@@ -22,7 +23,6 @@ from facekeep.signing import SIGNATURE_BYTES, DeviceKey
 
 RECORD_DOMAIN: Final = "consent record v1"
 VERSIONS: Final = (1, 2)
-_HEX64 = re.compile(r"[0-9a-f]{64}")
 _RECORD_ID = re.compile(r"urn:uuid:[0-9a-f-]{36}")
 
 
@@ -85,9 +85,9 @@ class ConsentRecord:
             raise ConsentError("consent.invalid_request", "A consent is for at least one purpose; none was named.")
         if self.valid_until <= self.valid_from:
             raise ConsentError("consent.invalid_request", "A consent ends after it begins.")
-        if not _HEX64.fullmatch(self.principal_id) or not _HEX64.fullmatch(self.notice_sha256):
+        if not HEX_DIGEST.fullmatch(self.principal_id) or not HEX_DIGEST.fullmatch(self.notice_sha256):
             raise ConsentError("consent.invalid_request", "Pseudonym and notice hash are 64 hexadecimal digits.")
-        if self.previous is not None and not _HEX64.fullmatch(self.previous):
+        if self.previous is not None and not HEX_DIGEST.fullmatch(self.previous):
             raise ConsentError("consent.invalid_request", "The record before is named by 64 hexadecimal digits.")
         if self.version not in VERSIONS or not _RECORD_ID.fullmatch(self.record_id):
             raise ConsentError("consent.invalid_request", "A record has a known version and a urn:uuid: of its own.")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from facekeep.canonical import parse_canonical, to_canonical
+from facekeep.canonical import HEX_DIGEST, parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.consent.controller import ControllerKey
 from facekeep.consent.gate import CLOCK_TOLERANCE
@@ -30,7 +29,6 @@ SALT_BYTES: Final = 32
 LARGEST_LIST_BYTES: Final = 16 * 1024 * 1024
 _LARGEST_EPOCH = 2**53 - 1
 _LABEL = b"facekeep revocation v1\n"
-_HEX64 = re.compile(r"[0-9a-f]{64}")
 _ALL = "*"
 
 
@@ -82,7 +80,7 @@ class RevocationList:
         commitments = [entry.commitment for entry in self.entries]
         if not 1 <= self.epoch <= _LARGEST_EPOCH or len(self.salt) != SALT_BYTES or self.next_update <= self.issued_at:
             raise ValueError("a list has an epoch from 1, a salt of 32 bytes, and a next update after it was issued")
-        if commitments != sorted(set(commitments)) or not all(map(_HEX64.fullmatch, commitments)):
+        if commitments != sorted(set(commitments)) or not all(map(HEX_DIGEST.fullmatch, commitments)):
             raise ValueError("entries are sorted by commitment, each once")
         if any(entry.at > self.issued_at for entry in self.entries):
             raise ValueError("a withdrawal lies before the list that tells of it")

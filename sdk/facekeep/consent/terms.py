@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
 
+from facekeep.canonical import HEX_DIGEST
 from facekeep.durations import add_duration
 from facekeep.errors import ConsentError
 
@@ -22,7 +23,6 @@ _RIGHTS: Final = tuple(f"eu-gdpr:{article}" for article in ("A7-3", "A15", "A16"
 # BIPA 15(a): destroyed at the latest three years after the last interaction.
 LONGEST_RELEASE: Final = "P3Y"
 
-_HEX64 = re.compile(r"[0-9a-f]{64}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _LONGEST_TEXT = 1024
 _MOST_ITEMS = 64
@@ -146,7 +146,7 @@ class WrittenRelease:
     term: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.statement_sha256, str) or not _HEX64.fullmatch(self.statement_sha256):
+        if not isinstance(self.statement_sha256, str) or not HEX_DIGEST.fullmatch(self.statement_sha256):
             raise ConsentError("consent.invalid_request", "A release names its statement by 64 hexadecimal digits.")
         require_duration(self.term)
         if add_duration(_START, self.term) > add_duration(_START, LONGEST_RELEASE):
@@ -183,7 +183,7 @@ class Actor:
         fits = (self.pseudonym is not None) == by_guardian and (self.issuer is not None) == by_list == (self.epoch is not None)
         if self.kind not in ACTORS or not fits:
             raise ConsentError("consent.invalid_request", "A guardian has a pseudonym, and a controller a list with an epoch.")
-        if self.pseudonym is not None and not _HEX64.fullmatch(self.pseudonym):
+        if self.pseudonym is not None and not HEX_DIGEST.fullmatch(self.pseudonym):
             raise ConsentError("consent.invalid_request", "A guardian is known by a pseudonym, never by a name.")
         if self.epoch is not None and (not isinstance(self.epoch, int) or isinstance(self.epoch, bool) or self.epoch < 1):
             raise ConsentError("consent.invalid_request", "The epoch of a list is a whole number from 1.")

@@ -32,6 +32,7 @@ from facekeep.participation import (
     meet,
     open_request,
     prepare,
+    resume,
     reveal,
 )
 from facekeep.privacy.accounting import spent
@@ -47,7 +48,6 @@ from facekeep.protocol import (
     TrainRequest,
     UnmaskRequest,
     charge_of,
-    require_current,
 )
 from facekeep.randomness import SystemRandomness
 from facekeep.signing import DeviceKey
@@ -164,11 +164,7 @@ class VirtualDevice:
         return RoundState.parse(kept) if isinstance(kept, bytes) and kept else None
 
     def _in_round(self, action: Action, plan: bytes, body: bytes) -> tuple[RoundState, bytes | None]:
-        state = self._read()
-        if state is None or state.signed.digest != plan:
-            raise FederationError("federation.unknown_round", "This device is not in the round that the message is of.")
-        require_current(state.signed.plan, self._clock.now())
-        return state, given_before(state, action, body)
+        return resume(self._read(), action, plan, body, self._policy, self._clock.now())
 
     def _keep(self, state: RoundState, action: Action) -> bytes:
         self._record["round"] = state.to_bytes()

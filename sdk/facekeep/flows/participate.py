@@ -42,7 +42,7 @@ from facekeep.participation import (
     meet,
     open_request,
     prepare,
-    require_start,
+    resume,
     reveal,
 )
 from facekeep.privacy.accounting import spelled, spent
@@ -166,32 +166,29 @@ class _Participant:
         request = TrainRequest.parse(body)
         with self._context.vault.transaction(durable=False) as transaction:
             # 0 state
-            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
-        signed = state.signed
-        kind, ready = self._kind(signed.plan), None
-        if not answered:
-            # 4 where training begins: before a model is loaded for it
-            require_start(request, signed.plan)
-            ready = kind.ready(self._context, self._policy, signed.plan)
-            if signed.plan.start is not None:
-                if not isinstance(kind, Startable):
-                    raise FederationError("federation.plan_refused", "This device cannot begin elsewhere than at the model in use.")
-                ready = kind.start_from(ready, signed.plan, request.start)
-        with self._context.vault.transaction(durable=False) as transaction:
-            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+            state, answered = self._before_training(transaction, request, body)
             if answered is not None:
-                # Kept from before; whoever withdrew since is not part of anything that leaves from now on.
-                self._require_used(transaction, state, kind.purpose)
                 return answered
-            # 4 neighbours, and consent of each subject
-            keys = self._keys(transaction)
+            # 4 where training begins, and neighbours: before a model is loaded for it
+            signed, keys = state.signed, self._keys(transaction)
             meeting = meet(state, request, keys)
+        kind = self._kind(signed.plan)
+        ready = kind.ready(self._context, self._policy, signed.plan)
+        if signed.plan.start is not None:
+            if not isinstance(kind, Startable):
+                raise FederationError("federation.plan_refused", "This device cannot begin elsewhere than at the model in use.")
+            ready = kind.start_from(ready, signed.plan, request.start)
+        with self._context.vault.transaction(durable=False) as transaction:
+            # Another process may have answered meanwhile, or been told to abandon the round: here, and once more below.
+            _, answered = self._before_training(transaction, request, body)
+            if answered is not None:
+                return answered
+            # 4 consent of each subject
             used = self._gather(transaction, ready, signed.plan)
         # 5 contribute
         contribution = kind.contribute(ready, signed.plan, used.gathered)
         with self._context.vault.transaction() as transaction:
-            # Another process may have answered meanwhile, or been told to abandon the round.
-            state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+            state, answered = self._before_training(transaction, request, body)
             if answered is not None:
                 return answered
             # 6 consent once more: a withdrawal during the training counts; then budget, noise and mask
@@ -253,14 +250,18 @@ class _Participant:
 
     def _in_round(self, transaction: VaultTransaction, action: Action, plan: bytes, body: bytes) -> tuple[RoundState, bytes | None]:
         state = _read_state(transaction)
-        if state is None or state.signed.digest != plan:
-            raise FederationError("federation.unknown_round", "This device is not in the round that the message is of.")
-        signed = state.signed
-        self._name(signed)
-        if signed.plan.federation != self._policy.name:
-            raise FederationError("federation.unknown_round", "The round in progress is of another federation.")
-        require_current(signed.plan, self._context.clock.now())
-        return state, given_before(state, action, body)
+        if state is not None and state.signed.digest == plan:
+            self._name(state.signed)
+        return resume(state, action, plan, body, self._policy, self._context.clock.now())
+
+    def _before_training(
+        self, transaction: VaultTransaction, request: TrainRequest, body: bytes
+    ) -> tuple[RoundState, bytes | None]:
+        state, answered = self._in_round(transaction, Action.TRAIN, request.plan, body)
+        if answered is not None:
+            # Kept from before; whoever withdrew since is not part of anything that leaves from now on.
+            self._require_used(transaction, state, self._kind(state.signed.plan).purpose)
+        return state, answered
 
     def _keep(self, transaction: VaultTransaction, state: RoundState, action: Action) -> bytes:
         answer = state.answer_to(action.value)

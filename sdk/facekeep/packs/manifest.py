@@ -13,6 +13,7 @@ from typing import Final, Literal, get_args
 
 from facekeep.address import is_permitted_address
 from facekeep.biometric import OperatingPoint
+from facekeep.canonical import HEX_DIGEST
 from facekeep.contract import InputContract
 from facekeep.errors import ModelError
 
@@ -38,7 +39,6 @@ CROP_OF_TASK: Final[dict[str, str]] = {"detection": "frame", "embedding": "arcfa
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 # No path separator and no leading dot: a manifest must not choose where on the disk it is written.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _LONGEST_ID = 64
 
 
@@ -115,7 +115,7 @@ class PackFile:
             raise ValueError("a file name holds letters, digits, dots, hyphens and underscores, and no directory")
         if not 1 <= self.size_bytes <= LARGEST_FILE_BYTES:
             raise ValueError(f"a file has 1 to {LARGEST_FILE_BYTES} bytes")
-        if not _SHA256.fullmatch(self.sha256):
+        if not HEX_DIGEST.fullmatch(self.sha256):
             raise ValueError("a SHA-256 is 64 lower-case hexadecimal digits")
         if self.url is not None and not is_permitted_address(self.url):
             raise ValueError("an address is https (or http on the loopback interface)")

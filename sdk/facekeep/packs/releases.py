@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from facekeep.canonical import HEX_DIGEST
 from facekeep.errors import ReleaseError, VaultError
 from facekeep.keys.files import create_private, make_private_directory, read_regular, sync_directory, typed_os_errors
 
 NOTE_FILE: Final = "release.note"
 MODEL_FILE: Final = "model.onnx"
 PROOF_FILE: Final = "release.proof"
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _LARGEST: Final = 1 << 30
 _STAGING: Final = ".staging-"
 
@@ -95,6 +94,6 @@ class ReleaseStore:
 
     def _place(self, digest: str) -> Path:
         # It becomes a directory.
-        if not _DIGEST.fullmatch(digest):
+        if not HEX_DIGEST.fullmatch(digest):
             raise ValueError("a release is named by 64 hexadecimal digits")
         return self._directory / digest

@@ -13,7 +13,7 @@ from facekeep.participation.steps import (
     meet,
     open_request,
     prepare,
-    require_start,
+    resume,
     reveal,
 )
 
@@ -30,7 +30,7 @@ __all__ = [
     "meet",
     "open_request",
     "prepare",
-    "require_start",
+    "resume",
     "reveal",
     "to_row",
 ]

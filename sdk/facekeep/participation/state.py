@@ -16,7 +16,7 @@ from facekeep.protocol import SignedPlan, Topology, topology_of
 from facekeep.protocol.codec import Reader, Writer
 from facekeep.protocol.cohort import MOST_BITMAP_BYTES
 from facekeep.protocol.plan import MOST_COHORT, MOST_NEIGHBOURS, MOST_PARAMETERS, RoundPlan
-from facekeep.protocol.requests import MOST_NOTE_BYTES
+from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 
 _KIND: Final = 0x60
 _MOST_ANSWER: Final = 4 * MOST_PARAMETERS + 4096
@@ -132,7 +132,7 @@ class RoundState:
             FederationError: "federation.malformed".
         """
         reader = Reader(data, _KIND, _MOST_BYTES)
-        note, place = reader.text(MOST_NOTE_BYTES), reader.number(4, MOST_COHORT)
+        note, place = reader.text(LARGEST_NOTE_BYTES), reader.number(4, MOST_COHORT)
         peers = tuple(Peer(reader.number(4, MOST_COHORT), reader.fixed(32)) for _ in range(reader.number(2, MOST_NEIGHBOURS)))
         mask_key, self_seed = reader.sized(32), reader.sized(32)
         count = reader.number(2, MOST_NEIGHBOURS)

@@ -44,6 +44,7 @@ from facekeep.protocol import (
     pack_bits,
     require_acceptable,
     require_advert,
+    require_current,
     require_masked,
     seed_commitment,
     topology_of,
@@ -159,7 +160,7 @@ class Meeting:
     without_shares: bytes
 
 
-def require_start(request: TrainRequest, plan: RoundPlan) -> None:
+def _require_start(request: TrainRequest, plan: RoundPlan) -> None:
     """Return if a TRAIN brings exactly the numbers that its plan has training begin with; none where the plan names none.
 
     Raises:
@@ -181,7 +182,8 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     """Return the neighbours of a TRAIN, each announcement checked.
 
     Raises:
-        FederationError: as `require_start`, which comes first.
+        FederationError: first, "federation.malformed" for other numbers to begin with than the plan names, "federation.invalid_update"
+            if one of them is not finite.
         TrustError: "trust.bad_signature" if the server shows a key that the neighbour did not sign.
         FederationError: "federation.not_a_member" for somebody who is no neighbour; "federation.cohort_too_small" if fewer than
             the threshold are left; "federation.wrong_step" after an update; "federation.malformed" if two show the same key, or one
@@ -191,7 +193,7 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     if not state.mask_key:
         raise wrong_step("This device has sent its update")
     signed = state.signed
-    require_start(request, signed.plan)
+    _require_start(request, signed.plan)
     known = {peer.place: peer.device_key for peer in state.peers}
     if any(advert.place not in known for advert in request.adverts):
         raise FederationError("federation.not_a_member", "The server shows somebody who is no neighbour of this device.")
@@ -316,6 +318,30 @@ def given_before(state: RoundState | None, action: Action, request: bytes) -> by
     if action is Action.UNMASK:
         raise FederationError("federation.already_revealed", "This device has answered the unmasking of this round.")
     raise wrong_step("This step was answered, to another request")
+
+
+def resume(
+    state: RoundState | None, action: Action, plan: bytes, request: bytes, policy: FederationPolicy, now: datetime
+) -> tuple[RoundState, bytes | None]:
+    """Return the state of the round that a request is of, and the answer if it was answered before.
+
+    Args:
+        state: what the device keeps of a round in progress.
+        action: the step; every one after PREPARE.
+        plan: digest that the request names.
+        request: all of it.
+        policy: of the federation that the device is in.
+        now: the time.
+
+    Raises:
+        FederationError: "federation.unknown_round"; as `require_current`, and as `given_before`.
+    """
+    if state is None or state.signed.digest != plan:
+        raise FederationError("federation.unknown_round", "This device is not in the round that the message is of.")
+    if state.signed.plan.federation != policy.name:
+        raise FederationError("federation.unknown_round", "The round in progress is of another federation.")
+    require_current(state.signed.plan, now)
+    return state, given_before(state, action, request)
 
 
 # The last success is remembered: the answer depends on nothing but the arguments, and a simulator asks for every device. The

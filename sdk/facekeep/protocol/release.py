@@ -20,9 +20,9 @@ from facekeep.protocol.codec import Reader, Writer
 from facekeep.protocol.policy import Level
 from facekeep.protocol.values import NAME, parse_decimal, require_digest, require_whole, to_decimal
 from facekeep.signing import DeviceKey
+from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 
 RELEASE_VERSION: Final = 1
-MOST_NOTE_BYTES: Final = 1 << 16
 MOST_PARAMETER_BYTES: Final = 1 << 24
 MOST_VECTOR_BYTES: Final = 1 << 20
 MOST_PROOF_BYTES: Final = 1 << 18
@@ -307,10 +307,10 @@ class ReleaseBundle:
         Raises:
             ReleaseError: "release.malformed".
         """
-        most = MOST_NOTE_BYTES + MOST_PROOF_BYTES + MOST_VECTOR_BYTES + MOST_PARAMETER_BYTES + 64
+        most = LARGEST_NOTE_BYTES + MOST_PROOF_BYTES + MOST_VECTOR_BYTES + MOST_PARAMETER_BYTES + 64
         try:
             reader = Reader(data, _BUNDLE, most)
-            note, proof = reader.text(MOST_NOTE_BYTES), reader.sized(MOST_PROOF_BYTES)
+            note, proof = reader.text(LARGEST_NOTE_BYTES), reader.sized(MOST_PROOF_BYTES)
             vectors, parameters = reader.sized(MOST_VECTOR_BYTES), reader.sized(MOST_PARAMETER_BYTES)
             reader.end()
         except (FederationError, TrustError) as error:

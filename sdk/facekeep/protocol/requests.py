@@ -16,8 +16,8 @@ from facekeep.protocol.cohort import MOST_BITMAP_BYTES, MOST_COHORT_BYTES
 from facekeep.protocol.plan import MOST_COHORT, MOST_COMMITTEE, MOST_NEIGHBOURS, MOST_PARAMETERS
 from facekeep.protocol.roster import MOST_EXCERPT_BYTES, RosterExcerpt
 from facekeep.signing import SIGNATURE_BYTES
+from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 
-MOST_NOTE_BYTES: Final = 1 << 16
 MOST_REQUEST_BYTES: Final = 1 << 22
 MOST_START_BYTES: Final = 4 * MOST_PARAMETERS
 DIGEST_BYTES: Final = 32
@@ -75,7 +75,7 @@ class PrepareRequest:
     def parse(cls, data: bytes) -> PrepareRequest:
         """Return the message of its bytes. Raises: FederationError: "federation.malformed"."""
         reader = Reader(data, _PREPARE, MOST_REQUEST_BYTES)
-        plan, roster = reader.text(MOST_NOTE_BYTES), reader.text(MOST_NOTE_BYTES)
+        plan, roster = reader.text(LARGEST_NOTE_BYTES), reader.text(LARGEST_NOTE_BYTES)
         found = cls(plan, roster, reader.sized(MOST_COHORT_BYTES), RosterExcerpt.parse(reader.sized(MOST_EXCERPT_BYTES)))
         reader.end()
         return found

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from facekeep.canonical import HEX_DIGEST
 from facekeep.errors import LogError, TrustError
 from facekeep.signing import verify_raw
 from facekeep.tlog import NoteKey, NoteKind, SignedNote
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
-DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def to_decimal(value: float) -> str:
@@ -46,7 +46,7 @@ def require_digest(text: object) -> str:
     Raises:
         ValueError: if it is not.
     """
-    if not isinstance(text, str) or not DIGEST.fullmatch(text):
+    if not isinstance(text, str) or not HEX_DIGEST.fullmatch(text):
         raise ValueError("a digest is 64 hexadecimal digits")
     return text
 

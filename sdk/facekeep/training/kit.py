@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.canonical import parse_canonical, to_canonical
+from facekeep.canonical import HEX_DIGEST, parse_canonical, to_canonical
 from facekeep.errors import ReleaseError
 from facekeep.training.parameters import ParameterTable, parse_parameter_table
 from facekeep.training.samples import UNIT_TOLERANCE
@@ -27,7 +27,6 @@ GRAPH_FILE: Final = "train.onnx"
 ANCHORS_FILE: Final = "anchors.f32"
 MOST_ANCHORS: Final = 65_536
 _KEYS: Final = {"v", "pack", "rest", "tensors", "anchors", "made_of", "files"}
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _PACK: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}/[a-z0-9][a-z0-9.-]{0,63}")
 
 
@@ -128,6 +127,6 @@ def _checked(value: Any) -> dict[str, Any]:
     if not isinstance(files, dict) or ANCHORS_FILE not in files or not set(files) <= {ANCHORS_FILE, GRAPH_FILE}:
         raise ValueError(f"files are {ANCHORS_FILE} and perhaps {GRAPH_FILE}")
     hashes = [value["rest"], *files.values()]
-    if not all(isinstance(each, str) and _SHA256.fullmatch(each) for each in hashes):
+    if not all(isinstance(each, str) and HEX_DIGEST.fullmatch(each) for each in hashes):
         raise ValueError("a hash has 64 hexadecimal digits")
     return value

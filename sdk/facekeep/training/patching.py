@@ -6,21 +6,19 @@ No reader of ONNX is needed, so none can be attacked. Format of the table: docs/
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.canonical import parse_canonical, to_canonical
+from facekeep.canonical import HEX_DIGEST, parse_canonical, to_canonical
 from facekeep.errors import ReleaseError
 from facekeep.training.parameters import ParameterTable, parse_parameter_table
 
 PATCH_SUFFIX: Final = ".patch.json"
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 _KEYS: Final = {"v", "bytes", "offset", "rest", "stored", "tensors"}
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class PatchTable:
     rest_sha256: str
 
     def __post_init__(self) -> None:
-        if self.stored not in _DTYPES or not _SHA256.fullmatch(self.rest_sha256):
+        if self.stored not in _DTYPES or not HEX_DIGEST.fullmatch(self.rest_sha256):
             raise ValueError("numbers are stored as float32 or float16, and a hash has 64 hexadecimal digits")
         if not 0 <= self.offset <= self.size_bytes - self.parameters.length * self.item_bytes:
             raise ValueError("the numbers lie inside the file")

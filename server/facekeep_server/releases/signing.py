@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from facekeep.errors import ReleaseError
-from facekeep.protocol.release import MOST_NOTE_BYTES, ModelRelease
+from facekeep.protocol.release import ModelRelease
 from facekeep.signing import DeviceKey
+from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 from facekeep_server.errors import ServerError
 from facekeep_server.releases.privacy import spelled_epsilon
 
@@ -19,7 +20,7 @@ def parse_text(data: bytes) -> ModelRelease:
     Raises:
         ReleaseError: "release.malformed".
     """
-    if len(data) > MOST_NOTE_BYTES:
+    if len(data) > LARGEST_NOTE_BYTES:
         raise ReleaseError("release.malformed", "The text of a release is not that long.")
     return ModelRelease.parse(data.decode("utf-8", "replace"))
 

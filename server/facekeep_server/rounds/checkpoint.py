@@ -17,8 +17,8 @@ from facekeep.protocol import Cohort, Roster, SignedPlan, pack_bits, unpack_bits
 from facekeep.protocol.codec import Reader, Writer, malformed
 from facekeep.protocol.cohort import MOST_BITMAP_BYTES, MOST_COHORT_BYTES
 from facekeep.protocol.plan import MOST_COHORT
-from facekeep.protocol.requests import MOST_NOTE_BYTES
 from facekeep.tlog import NoteKey
+from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 from facekeep_server.rounds.members import Member
 from facekeep_server.rounds.round import Phase, Round
 
@@ -69,8 +69,8 @@ def restore_round(data: bytes, roster: Roster, planners: Sequence[NoteKey], **op
     if not hmac.compare_digest(hashlib.sha256(body).digest(), digest):
         raise FederationError("federation.malformed", "The checkpoint of the round is cut short or was changed.")
     reader = Reader(body, _KIND, _MOST_BYTES)
-    signed = SignedPlan.open(reader.text(MOST_NOTE_BYTES), planners)
-    roster_note, cohort = reader.text(MOST_NOTE_BYTES), Cohort.parse(reader.sized(MOST_COHORT_BYTES))
+    signed = SignedPlan.open(reader.text(LARGEST_NOTE_BYTES), planners)
+    roster_note, cohort = reader.text(LARGEST_NOTE_BYTES), Cohort.parse(reader.sized(MOST_COHORT_BYTES))
     running = Round(signed, roster_note, roster, cohort, **options)
     phase = _RUNNING[reader.number(1, len(_RUNNING) - 1)]
     running.takes_part = unpack_bits(reader.sized(MOST_BITMAP_BYTES), len(cohort))
