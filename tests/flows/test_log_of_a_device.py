@@ -9,9 +9,11 @@ from facekeep.audit import TrailHead
 from facekeep.audit.entry import DeviceEntry, TrailBatch, device_id, make_batch, verify_batch
 from facekeep.auditor import Verdict
 from facekeep.clock import ManualClock
+from facekeep.consent import Purpose
 from facekeep.logfiles import LogDirectory, audit_log
 from facekeep.retention import RetentionPolicy
-from tests.flows.conftest import NOTICE, enrol, picture
+from tests.flows import release_setting
+from tests.flows.conftest import ALL, NOTICE, enrol, picture
 from tests.sdk.log_scenes import policy, write_log
 
 POLICY = RetentionPolicy(
@@ -56,6 +58,33 @@ def test_a_life_with_withdrawal_erasure_and_retention_is_verified(device: Device
     assert verdict.events["template.expired"] == 2
     assert verdict.events["retention.run"] >= 14
     assert verdict.erased >= 1
+
+
+def test_what_was_kept_for_a_federation_and_came_to_its_term_is_verified(
+    device: Device, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Some samples end with their age, some with their subject, one by a withdrawal; a declared group ends with its subject."""
+    device.retention.adopt(POLICY)
+    device.federation.join(release_setting.policy())
+    purposes = ALL | {Purpose.FEDERATED_TRAINING, Purpose.CALIBRATION_STATISTICS}
+    for number, name in enumerate(("alice", "bob"), 1):
+        grant = device.consents.grant(name, purposes=purposes, valid_for="P11D", notice=NOTICE)
+        device.enrol(name, [picture(number, 0)], grant)
+        device.federation.collect(name, [picture(number, 1)], grant)
+        device.federation.declare(name, "north")
+    device.consents.withdraw("bob", purposes=[Purpose.FEDERATED_TRAINING])
+    for day in range(13):
+        clock.advance(timedelta(days=1))
+        device.retention.run()
+        if day == 4:
+            device.federation.collect("alice", [picture(1, 3)], device.consents.require("alice", Purpose.FEDERATED_TRAINING))
+        if day < 10 and day % 2 == 0:
+            device.verify("alice", picture(1, 2))
+            device.verify("bob", picture(2, 2))
+    verdict = audited(device, clock, tmp_path / "log")
+    assert verdict.is_verified, verdict.render_text()
+    assert verdict.events["sample.erased"] >= 3
+    assert verdict.events["group.declared"] == 4
 
 
 def test_a_device_that_stops_keeping_its_terms_is_found(device: Device, clock: ManualClock, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from facekeep.biometric import TrainingSample
 from facekeep.clock import ManualClock
 from facekeep.consent import ConsentGrant
 from facekeep.errors import FacekeepError
-from facekeep.retention import RetentionCertificate, RetentionPolicy
+from facekeep.retention import Kind, Reason, RetentionCertificate, RetentionPolicy
 from facekeep.training import describe_kit, parse_parameter_table
 from tests.flows.conftest import ALL, NOTICE, CountedModels, CountingCamera, picture
 from tests.flows.release_setting import policy
@@ -285,6 +285,55 @@ def test_retention_plans_and_destroys_them(joined: Device, clock: ManualClock) -
     assert (counts["template"], counts["training-sample"]) == (1, 2)
     assert joined.subjects() == ()
     assert rows(joined) == 0
+    joined.verify_vault()
+
+
+def declare(joined: Device, clock: ManualClock) -> None:
+    admit(joined, "alice", 1, TRAINING | {Purpose.CALIBRATION_STATISTICS})
+    joined.federation.declare("alice", "north")
+    joined.retention.adopt(RETENTION)
+
+
+def test_a_declared_group_goes_when_its_term_is_over_and_the_certificate_says_so(joined: Device, clock: ManualClock) -> None:
+    declare(joined, clock)
+    plan = joined.retention.plan()
+    (item,) = [item for item in plan.items if item.holding.kind is Kind.DECLARED_GROUP]
+    assert (item.due.reason, item.due.at) == (Reason.PURPOSE_END, joined.consents.records("alice")[-1].valid_until)
+    assert item.holding.held_since == joined.consents.records("alice")[-1].recorded_at
+    before = RetentionCertificate.parse(joined.retention.run().body)
+    assert (groups(joined), "declared-group" in before.counts) == ({"alice": "north"}, False)
+    # Its only use is in rounds: face and template stay in use until the same day.
+    clock.advance(timedelta(days=300))
+    certificate = RetentionCertificate.parse(joined.retention.run().body)
+    assert (certificate.counts["template"], certificate.counts["declared-group"]) == (1, 1)
+    assert RetentionCertificate.parse(joined.retention.certificate().body) == certificate
+    assert joined.subjects() == ()
+    joined.verify_vault()
+
+
+def test_retention_completes_what_a_withdrawal_was_cut_short_of(joined: Device, clock: ManualClock) -> None:
+    joined.consents.set_policy(LISTS)
+    declare(joined, clock)
+    purposes = frozenset({Purpose.CALIBRATION_STATISTICS})
+    listed = {joined.consents.records("alice")[-1].principal_id: clock.now()}
+    note = revocation_note(1, listed, purposes=purposes, issued_at=clock.now())
+    shred = joined._vault.shred
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    joined._vault.shred = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        joined.revocations.import_list(note)
+    joined._vault.shred = shred  # type: ignore[method-assign]
+    assert groups(joined) == {"alice": "north"}
+    epoch = joined._vault._keystore.secrets.epoch
+    certificate = RetentionCertificate.parse(joined.retention.run().body)
+    assert {kind: count for kind, count in certificate.counts.items() if count} == {"declared-group": 1}
+    assert groups(joined) == {"alice": None}
+    assert set(joined._vault._keystore.secrets.wrap_keys) == {epoch + 1}, "yesterday's backup stays shut"
+    assert [found.subject for found in joined.subjects()] == ["alice"]
+    assert [item["details"].get("groups") for item in events(joined, "retention.run")] == [1]
     joined.verify_vault()
 
 

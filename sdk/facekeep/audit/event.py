@@ -72,7 +72,7 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "receipt.expired": frozenset({"records", "principal", "due"}),
     "trail.pruned": frozenset({"entries", "size", "root", "due"}),
     "retention.run": frozenset(
-        {"policy", "trigger", "as_of", "first", "templates", "samples", "receipts", "entries", "certificate"}
+        {"policy", "trigger", "as_of", "first", "templates", "samples", "receipts", "entries", "groups", "certificate"}
     ),
     "policy.changed": frozenset({"kind", "policy"}),
     # Federated: on a device; `subject` is set once for each subject whose samples a round used.
@@ -86,7 +86,7 @@ EVENTS: Final[dict[str, frozenset[str]]] = {
     "release.adopted": frozenset({"federation", "release", "version", "parent", "level", "contract", "migrated", "waiting"}),
     "release.refused": frozenset({"federation", "release", "version"}),
     "release.rolled_back": frozenset({"federation", "release", "version", "to"}),
-    "group.declared": frozenset({"held"}),
+    "group.declared": frozenset({"held", "count", "reason", "due"}),
     "template.migrated": frozenset({"references", "contract", "parent", "reference"}),
     # Federated: in the coordinator's trail.
     "round.planned": frozenset({"federation", "round", "kind", "plan", "level", "cohort", "minimum", "epsilon", "delta"}),

@@ -22,7 +22,7 @@ from facekeep.auditor.federated import FEDERATED, FederatedLife
 from facekeep.auditor.policy import AuditPolicy, Term
 from facekeep.auditor.verdict import Findings
 from facekeep.clock import parse_rfc3339
-from facekeep.retention import Gone, Kind, Reason, RetentionCertificate
+from facekeep.retention import GONE_EVENTS, Gone, RetentionCertificate
 
 _NEEDS: Final = {"template.created": "enrolment", "verification": "verification", "identification": "identification"}
 _GIVEN: Final = frozenset({"consent.given", "consent.renewed"})
@@ -31,12 +31,6 @@ _TRAINING, _STATISTICS = "federated-training", "calibration-statistics"
 # Event -> what has to be consented to for it, where no template is needed; a round's purpose follows from its kind.
 _ALSO_NEEDS: Final = {"round.joined": _STATISTICS, "sample.kept": _TRAINING, "group.declared": _STATISTICS}
 _NEVER_AGAIN: Final = _GIVEN | _NEEDS.keys() | _ALSO_NEEDS.keys()
-# Event -> kind of what is gone, and where its entry says how many.
-_GONE: Final = {
-    "template.expired": (Kind.TEMPLATE, "references"),
-    "receipt.expired": (Kind.RECEIPT, "records"),
-    "trail.pruned": (Kind.LOG_ENTRIES, "entries"),
-}
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -93,7 +87,7 @@ class DeviceLife:
             return
         if event in FEDERATED:
             self._federated.take(index, entry)
-        if event in _GONE:
+        if event in GONE_EVENTS:
             self._note_gone(index, entry, leaf)
         if event == "retention.run":
             self._check_run(index, entry.time)
@@ -216,22 +210,14 @@ class DeviceLife:
             self._last_run = time  # one finding for one gap
 
     def _note_gone(self, index: int, entry: Entry, leaf: bytes) -> None:
-        kind, count = _GONE[entry.event]
-        details = entry.details
+        subject = entry.subject.decode() if entry.subject else None
         try:
-            self._gone_since.append(
-                Gone(
-                    kind=kind,
-                    pseudonym=entry.subject.decode() if entry.subject else str(details.get("principal", "")),
-                    count=int(details[count]),
-                    reason=Reason(str(details.get("reason", Reason.TERM.value))),
-                    due=parse_rfc3339(str(details["due"])),
-                    seq=entry.seq,
-                    entry_hash=leaf.hex(),
-                )
-            )
+            gone = Gone.of_entry(entry.event, subject, entry.details, entry.seq, leaf.hex())
         except (KeyError, ValueError):
             self._report(f"{entry.event} that does not say what is gone and why", index)
+            return
+        if gone is not None:
+            self._gone_since.append(gone)
 
     def _check_certificate(self, index: int, entry: Entry) -> None:
         details = entry.details

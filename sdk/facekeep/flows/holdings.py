@@ -22,7 +22,7 @@ class Holdings:
     """Everything a retention policy speaks of.
 
     Attributes:
-        items: one holding a template, a chain of consent records, or a run of log entries.
+        items: one holding a template, a training sample, a declared group, a chain of consent records, or a run of log entries.
         handles: pseudonym of the trail -> subject.
         templates: pseudonym of the trail -> its templates.
         samples: pseudonym of the trail -> its training samples.
@@ -56,6 +56,8 @@ def gather_holdings(transaction: VaultTransaction, policy: RetentionPolicy, uses
         found.samples[by_slot[sample.subject_slot].commitment].append(sample)
     ends: dict[str, datetime | None] = {}
     training_ends: dict[str, datetime | None] = {}
+    declarants = transaction.declarants()
+    group_ends: dict[str, tuple[datetime, datetime | None]] = {}
     for principal, chain in transaction.consent_chains().items():
         try:
             records = [ConsentRecord.parse(signed.body) for signed in chain]
@@ -63,6 +65,8 @@ def gather_holdings(transaction: VaultTransaction, policy: RetentionPolicy, uses
             records = []
         ends[principal] = _purpose_end(records, Purpose.ENROLMENT)
         training_ends[principal] = _purpose_end(records, Purpose.FEDERATED_TRAINING)
+        if principal in declarants and records:
+            group_ends[principal] = (_in_force_since(records), _purpose_end(records, Purpose.CALIBRATION_STATISTICS))
         if records:
             found.items.append(_receipt(principal, records))
     for commitment, templates in found.templates.items():
@@ -91,6 +95,18 @@ def gather_holdings(transaction: VaultTransaction, policy: RetentionPolicy, uses
                     purpose_end=end,
                 )
             )
+    for commitment, handle in found.handles.items():
+        if handle.principal_id in declarants:
+            since, end = group_ends.get(handle.principal_id, (now, None))
+            found.items.append(
+                Holding(
+                    kind=Kind.DECLARED_GROUP,
+                    pseudonym=commitment,
+                    reference="",
+                    held_since=since,
+                    purpose_end=end,
+                )
+            )
     _add_log(found, transaction, policy, now)
     return found
 
@@ -103,6 +119,11 @@ def _purpose_end(records: list[ConsentRecord], purpose: Purpose) -> datetime | N
     if purpose in state.purposes:
         return state.in_force.valid_until
     return min(state.in_force.valid_until, records[-1].recorded_at)
+
+
+def _in_force_since(records: list[ConsentRecord]) -> datetime:
+    """Return when the consent was recorded that is in force, or was last: when a subject declared something is not kept."""
+    return (fold_chain(records).in_force or records[-1]).recorded_at
 
 
 def _receipt(principal: str, records: list[ConsentRecord]) -> Holding:

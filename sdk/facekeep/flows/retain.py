@@ -30,6 +30,7 @@ from facekeep.flows.run_record import (
     RunState,
     expired_event,
     gone_in,
+    group_expired_event,
     read_state,
     run_event,
     samples_expired_event,
@@ -220,6 +221,8 @@ class Retention:
                     events.extend(self._drop_templates(transaction, holdings, plan.now, items))
                 elif kind is Kind.TRAINING_SAMPLE:
                     events.extend(self._drop_samples(transaction, holdings, items))
+                elif kind is Kind.DECLARED_GROUP:
+                    events.extend(self._drop_group(transaction, holdings, items[0]))
                 else:
                     # 4 consent records
                     events.extend(self._drop_chain(transaction, holdings, pseudonym, items[0]))
@@ -260,12 +263,21 @@ class Retention:
         count = transaction.drop_samples(handle, slots)
         yield lambda epoch: samples_expired_event(handle, count, epoch, items[0])
 
+    def _drop_group(
+        self, transaction: VaultTransaction, holdings: Holdings, item: PlannedItem
+    ) -> Iterator[Callable[[int], AuditEvent]]:
+        handle = holdings.handles[item.holding.pseudonym]
+        if handle.principal_id in holdings.principals and transaction.declare(handle, None):
+            yield lambda epoch: group_expired_event(handle, item)
+
     def _drop_subject(
         self, transaction: VaultTransaction, holdings: Holdings, handle: SubjectHandle, item: PlannedItem
     ) -> Iterator[Callable[[int], AuditEvent]]:
         # Training samples rest on the subject's key, and do not outlive it.
         if samples := transaction.sample_count(handle):
             yield lambda epoch: samples_expired_event(handle, samples, epoch, item)
+        if transaction.declared(handle) is not None:
+            yield lambda epoch: group_expired_event(handle, item)
         transaction.drop_subject(handle)
         del holdings.principals[handle.principal_id]
 

@@ -12,17 +12,10 @@ from facekeep.audit.trail import parse_entry
 from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.clock import parse_rfc3339, to_rfc3339
 from facekeep.merkle import leaf_hash
-from facekeep.retention import Gone, Kind, PlannedItem, Reason, RetentionCertificate
+from facekeep.retention import GONE_EVENTS, Gone, Kind, PlannedItem, RetentionCertificate
 from facekeep.vault import SubjectHandle, VaultTransaction
 
 STATE_SETTING: Final = "retention.state"
-# Event -> kind of what is gone, and where its entry says how many.
-_GONE: Final = {
-    "template.expired": (Kind.TEMPLATE, "references"),
-    "sample.erased": (Kind.TRAINING_SAMPLE, "count"),
-    "receipt.expired": (Kind.RECEIPT, "records"),
-    "trail.pruned": (Kind.LOG_ENTRIES, "entries"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +58,13 @@ def read_state(transaction: VaultTransaction) -> RunState | None:
 
 def gone_in(bodies: Iterable[bytes]) -> tuple[Gone, ...]:
     """Return what these entries of the trail say was destroyed because its term was over."""
-    entries = ((body, parse_entry(body)) for body in bodies)
-    # A sample also goes with its consent or to make room: only what a term ended is named with the instant it did.
-    return tuple(_gone_of(body, fields) for body, fields in entries if fields["event"] in _GONE and "due" in fields["details"])
+    return tuple(gone for body in bodies if (gone := _gone_of(body, parse_entry(body))) is not None)
 
 
-def _gone_of(body: bytes, fields: dict[str, Any]) -> Gone:
-    kind, count = _GONE[fields["event"]]
-    details = fields["details"]
-    return Gone(
-        kind=kind,
-        pseudonym=fields["subject"] or details.get("principal", ""),
-        count=details[count],
-        reason=Reason(details.get("reason", Reason.TERM)),
-        due=parse_rfc3339(details["due"]),
-        seq=fields["seq"],
-        entry_hash=leaf_hash(body).hex(),
-    )
+def _gone_of(body: bytes, fields: dict[str, Any]) -> Gone | None:
+    if fields["event"] not in GONE_EVENTS:
+        return None
+    return Gone.of_entry(fields["event"], fields["subject"], fields["details"], fields["seq"], leaf_hash(body).hex())
 
 
 def run_event(certificate: RetentionCertificate) -> AuditEvent:
@@ -98,6 +81,8 @@ def run_event(certificate: RetentionCertificate) -> AuditEvent:
         "entries": counts[Kind.LOG_ENTRIES],
         "certificate": certificate.sha256,
     }
+    if groups := counts.get(Kind.DECLARED_GROUP):
+        details["groups"] = groups
     return AuditEvent("retention.run", details=details)
 
 
@@ -122,3 +107,14 @@ def samples_expired_event(handle: SubjectHandle, count: int, epoch: int, item: P
         "due": to_rfc3339(item.due.at),
     }
     return AuditEvent("sample.erased", subject=handle.commitment, details=details)
+
+
+def group_expired_event(handle: SubjectHandle, item: PlannedItem) -> AuditEvent:
+    """Return the entry that records the end of what a subject declared."""
+    details: dict[str, str | int | bool] = {
+        "held": False,
+        "count": 1,
+        "reason": item.due.reason.value,
+        "due": to_rfc3339(item.due.at),
+    }
+    return AuditEvent("group.declared", subject=handle.commitment, details=details)

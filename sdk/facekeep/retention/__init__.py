@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 # A vault needs the mark of an erasure and no more; making a dataclass takes a good part of a millisecond of a cold start.
 if TYPE_CHECKING:
-    from facekeep.retention.certificate import Gone, RetentionCertificate, SignedCertificate, verify_certificate
+    from facekeep.retention.certificate import GONE_EVENTS, Gone, RetentionCertificate, SignedCertificate, verify_certificate
     from facekeep.retention.plan import Due, Holding, Kind, PlannedItem, Reason, RetentionPlan, due_at, make_plan
     from facekeep.retention.policy import RetentionPolicy
     from facekeep.retention.receipt import ErasureMark, ErasureReceipt, Inclusion
 
 _NAMES_OF: Final = {
-    "certificate": ("Gone", "RetentionCertificate", "SignedCertificate", "verify_certificate"),
+    "certificate": ("GONE_EVENTS", "Gone", "RetentionCertificate", "SignedCertificate", "verify_certificate"),
     "plan": ("Due", "Holding", "Kind", "PlannedItem", "Reason", "RetentionPlan", "due_at", "make_plan"),
     "policy": ("RetentionPolicy",),
     "receipt": ("ErasureMark", "ErasureReceipt", "Inclusion"),
@@ -24,6 +24,7 @@ _NAMES_OF: Final = {
 _HOME_OF: Final = {name: home for home, names in _NAMES_OF.items() for name in names}
 
 __all__ = [
+    "GONE_EVENTS",
     "Due",
     "ErasureMark",
     "ErasureReceipt",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +22,16 @@ from facekeep.signing import DeviceKey, verify_signature
 
 CERTIFICATE_VERSION: Final = "urn:facekeep:retention-certificate:1"
 _DOMAIN: Final = "retention certificate v1"
+# Event of the trail -> kind of what is gone, and where its entry says how many.
+GONE_EVENTS: Final[Mapping[str, tuple[Kind, str]]] = {
+    "template.expired": (Kind.TEMPLATE, "references"),
+    "sample.erased": (Kind.TRAINING_SAMPLE, "count"),
+    "group.declared": (Kind.DECLARED_GROUP, "count"),
+    "receipt.expired": (Kind.RECEIPT, "records"),
+    "trail.pruned": (Kind.LOG_ENTRIES, "entries"),
+}
+# A sample also goes with its consent or to make room, a group when another is declared: only what a term ended names the instant.
+_ALSO_OTHERWISE: Final = frozenset({"sample.erased", "group.declared"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +67,35 @@ class Gone:
             "seq": self.seq,
             "entry": self.entry_hash,
         }
+
+    @classmethod
+    def of_entry(
+        cls, event: str, subject: str | None, details: Mapping[str, str | int | bool], seq: int, entry_hash: str
+    ) -> Gone | None:
+        """Return what an entry of the trail says was destroyed because its term was over; None if another reason ended it.
+
+        Args:
+            event: one of `GONE_EVENTS`.
+            subject: commitment, or None.
+            details: of the entry.
+            seq: its number.
+            entry_hash: its hexadecimal leaf hash.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it does not say what is gone and why.
+        """
+        if "due" not in details and event in _ALSO_OTHERWISE:
+            return None
+        kind, count = GONE_EVENTS[event]
+        return cls(
+            kind=kind,
+            pseudonym=subject or str(details.get("principal", "")),
+            count=int(details[count]),
+            reason=Reason(str(details.get("reason", Reason.TERM.value))),
+            due=parse_rfc3339(str(details["due"])),
+            seq=seq,
+            entry_hash=entry_hash,
+        )
 
     @classmethod
     def of_json(cls, fields: dict[str, Any]) -> Gone:
@@ -101,11 +141,11 @@ class RetentionCertificate:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each kind are gone."""
+        """How many of each kind are gone. Declared groups are named only where there are some: certificates are older than they."""
         totals = Counter[str]()
         for item in self.gone:
             totals[item.kind.value] += item.count
-        return {kind.value: totals[kind.value] for kind in Kind}
+        return {kind.value: totals[kind.value] for kind in Kind if kind is not Kind.DECLARED_GROUP or totals[kind.value]}
 
     @property
     def sha256(self) -> str:

@@ -18,6 +18,7 @@ class Kind(StrEnum):
 
     TEMPLATE = "template"
     TRAINING_SAMPLE = "training-sample"
+    DECLARED_GROUP = "declared-group"
     RECEIPT = "receipt"
     LOG_ENTRIES = "log-entries"
 
@@ -39,8 +40,8 @@ class Holding:
         kind: what it is.
         pseudonym: 64 hexadecimal digits: the commitment of the trail for a template or sample, the principal of the consent
             records for a receipt; empty for log entries.
-        reference: which one: reference id, record id, or the first sequence number.
-        held_since: when it was made.
+        reference: which one: reference id, record id, or the first sequence number; empty for a declared group.
+        held_since: when it was made; for a declared group, when the consent was recorded that it rests on.
         last_used: when it last served; `held_since` if never. Only for templates and samples.
         purpose_end: end of the consent it rests on; for a receipt, the end of what it is the receipt of.
         count: how many of them this line stands for.
@@ -139,6 +140,10 @@ def due_at(policy: RetentionPolicy, holding: Holding) -> Due:
         return Due(_after(since, policy.log_keep), Reason.TERM)
     if holding.kind is Kind.RECEIPT:
         return Due(_after(holding.purpose_end or since, policy.receipts_after_end), Reason.TERM)
+    # Without a consent that names its end there is no purpose, and what has no purpose was due the moment it was made.
+    purpose = Due(holding.purpose_end or since, Reason.PURPOSE_END)
+    if holding.kind is Kind.DECLARED_GROUP:
+        return purpose
     is_template = holding.kind is Kind.TEMPLATE
     inactivity = policy.templates_inactivity if is_template else policy.samples_inactivity
     maximum = policy.templates_maximum if is_template else policy.samples_maximum
@@ -146,10 +151,8 @@ def due_at(policy: RetentionPolicy, holding: Holding) -> Due:
         Due(_after(since, maximum), Reason.MAXIMUM),
         Due(_after(max(since, holding.last_used or since), inactivity), Reason.INACTIVITY),
     ]
-    # Without a consent that names its end there is no purpose, and what has no purpose was due the moment it was made.
-    terms.append(Due(holding.purpose_end or since, Reason.PURPOSE_END))
-    # Of terms that end together the purpose is the one to name: `min` keeps the first, so it comes last to first.
-    return min(reversed(terms), key=lambda due: due.at)
+    # Of terms that end together the purpose is the one to name: `min` keeps the first.
+    return min((purpose, *reversed(terms)), key=lambda due: due.at)
 
 
 def make_plan(policy: RetentionPolicy, holdings: Iterable[Holding], now: datetime) -> RetentionPlan:

@@ -25,6 +25,14 @@ class DeclaredValues(FeatureAndSampleRows):
         """
         return self._read_declared().get(self._subject(handle).handle.principal_id)
 
+    def declarants(self) -> frozenset[str]:
+        """Return the principal ids of those who declared something.
+
+        Raises:
+            VaultError: "vault.sealed" or "vault.corrupt".
+        """
+        return frozenset(self._read_declared())
+
     def declare(self, handle: SubjectHandle, value: str | None) -> bool:
         """Keep what a subject declares in the place of what it declared before; None for nothing. Return whether there was any.
 
