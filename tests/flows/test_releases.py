@@ -19,6 +19,7 @@ from facekeep.protocol.policy import Level
 from facekeep.vault import StoredTemplate
 from tests.flows.conftest import ALL, NOTICE, picture
 from tests.flows.release_setting import DETECTOR, EMBEDDER, Maker, policy, resigned, write_pack
+from tests.sdk.release_log import ReleaseLog, policy_fields
 
 PEOPLE = {"alice": 1, "bob": 2, "carol": 3}
 
@@ -349,23 +350,14 @@ def test_a_level_the_policy_does_not_allow_is_refused(device: Device, maker: Mak
 
 
 def test_a_release_that_has_to_be_in_the_log_is_refused_without_a_proof(device: Device, maker: Maker) -> None:
-    from tests.flows.release_setting import SIGNERS
-
-    log = f"log {SIGNERS[0][2].to_vkey()}\nquorum none\n"
-    device.federation.join(policy(log_policy=log))
+    device.federation.join(policy(**policy_fields()))
     assert code_of(lambda: device.federation.adopt(maker.head(go_on=False))) == "release.not_logged"
     # With one, it is adopted.
-    from facekeep.merkle import Frontier, leaf_hash
-    from facekeep.note import Checkpoint, sign_note
-    from facekeep.tlog import LogProof
-
     bundle = maker.head()
-    text = bundle.note.rpartition("\n\n")[0] + "\n"
-    root = Frontier().append(leaf_hash(text.encode())).root()
-    checkpoint = sign_note(Checkpoint(SIGNERS[0][0], 1, root).to_text(), SIGNERS[0][0], SIGNERS[0][1])
-    proof = LogProof(0, (), checkpoint).to_text().encode()
-    other = LogProof(0, (), sign_note(Checkpoint(SIGNERS[0][0], 1, bytes(32)).to_text(), SIGNERS[0][0], SIGNERS[0][1]))
-    assert code_of(lambda: device.federation.adopt(replace(bundle, proof=other.to_text().encode()))) == "release.not_logged"
+    (release,) = maker.releases
+    proof, few = ReleaseLog().proved(release), ReleaseLog().proved(release, witnesses=1)
+    assert code_of(lambda: device.federation.adopt(replace(bundle, proof=few))) == "release.not_logged"
+    assert events(device, "release.refused")[-1]["outcome"] == "release.not_logged"
     receipt = device.federation.adopt(replace(bundle, proof=proof))
     assert (device._vault.home / "releases" / receipt.digest / "release.proof").read_bytes() == proof
 

@@ -179,6 +179,23 @@ samples_age = "P30D"
         assert code_of(lambda data=data: FederationPolicy.parse(data)) == "federation.invalid_policy"
 
 
+LOGGED: dict[str, Any] = {
+    "log_policy": f"log {example.POLICY.authority_keys[0].to_vkey()}\nquorum none\n",
+    "coordinator": "fe" * 16,
+}
+
+
+def test_a_policy_with_a_log_names_who_publishes_there() -> None:
+    policy = replace(example.POLICY, **LOGGED)
+    assert FederationPolicy.parse(policy.to_bytes()) == policy
+    assert b"coordinator" not in example.POLICY.to_bytes(), "policies from before keep their bytes"
+    for data in (
+        policy.to_bytes().replace(b'"coordinator":"' + b"fe" * 16 + b'",', b""),
+        example.POLICY.to_bytes().replace(b'"delta"', b'"coordinator":null,"delta"'),
+    ):
+        assert code_of(lambda data=data: FederationPolicy.parse(data)) == "federation.invalid_policy"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -201,6 +218,15 @@ samples_age = "P30D"
         {"most_parameters": True},
         {"training_kit": "00"},
         {"unsafe_without_noise": 1},
+        {"log_policy": LOGGED["log_policy"]},
+        {"coordinator": LOGGED["coordinator"]},
+        LOGGED | {"log_policy": ""},
+        LOGGED | {"log_policy": "log nonsense\nquorum none\n"},
+        LOGGED | {"log_policy": LOGGED["log_policy"] + "# " + "x" * 40_000},
+        LOGGED | {"log_policy": ["quorum none"]},
+        LOGGED | {"coordinator": "FE" * 16},
+        LOGGED | {"coordinator": "fe" * 32},
+        LOGGED | {"coordinator": 7},
     ],
 )
 def test_a_policy_that_protects_nobody_is_refused(changes: dict[str, Any]) -> None:

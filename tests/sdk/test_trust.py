@@ -22,6 +22,7 @@ from facekeep.signing import DeviceKey
 from facekeep.tlog import NoteKey, NoteKind
 from facekeep.trust import ReleaseStanding, TrustedReleases
 from facekeep.trust.vectors import parse_vectors, reference_crops, vectors_to_bytes
+from tests.sdk.release_log import ReleaseLog, policy_fields
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 KEYS = [DeviceKey(bytes([number]) * 32) for number in (1, 2, 3)]
@@ -174,8 +175,11 @@ def test_what_comes_with_the_note_has_to_be_what_it_states() -> None:
 
 
 def test_a_log_policy_asks_for_a_proof() -> None:
-    key = NoteKey("log.example", NoteKind.ED25519, KEYS[2].public_bytes)
-    rules = policy(log_policy=f"log {key.to_vkey()}\nquorum none\n")
+    rules = policy(**policy_fields())
+    trusted = TrustedReleases(rules, standing(), NOW)
+    trusted.take_note(signed(release()))
+    trusted.take_proof(ReleaseLog().proved(release()))
+    trusted.take_parameters(NUMBERS)
     for proof in (b"", b"c2sp.org/tlog-proof@v1\nindex 0\n\n", b"\xff"):
         trusted = TrustedReleases(rules, standing(), NOW)
         trusted.take_note(signed(release()))

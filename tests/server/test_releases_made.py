@@ -23,6 +23,7 @@ from facekeep.errors import FacekeepError, ReleaseError
 from facekeep.protocol import Level
 from facekeep.protocol.release import ModelRelease, ReleaseBundle
 from facekeep.training import parse_training_settings
+from facekeep.trust.logged import spelled_rounds
 from facekeep_models.training.export.pictures import still_frame
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.candidates import Candidate, newest_release
@@ -39,7 +40,7 @@ from facekeep_server.releases.evaluating import EvaluationCrops, accuracy_of, op
 from facekeep_server.releases.gate import GateLimits
 from facekeep_server.releases.making import Evaluating, make_recalibrated, make_release, make_steered
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
-from facekeep_server.releases.privacy import privacy_of, spelled_rounds
+from facekeep_server.releases.privacy import privacy_of
 from facekeep_server.releases.publishing import publish_release
 from facekeep_server.releases.rollout import Rollout, judge, release_folders, stage_of, withhold
 from facekeep_server.releases.signing import describe, sign_text
@@ -319,7 +320,7 @@ def test_a_publication_that_was_cut_off_is_told_once(setting: Setting) -> None:
 def test_rounds_are_spelled_in_runs() -> None:
     assert spelled_rounds([5, 1, 2, 3, 9]) == "1-3,5,9"
     assert spelled_rounds([]) == ""
-    assert code_of(lambda: spelled_rounds(range(1, 400, 2))) == "server.invalid_request"
+    assert code_of(lambda: spelled_rounds(range(1, 400, 2))) == "release.malformed"
 
 
 # The gate

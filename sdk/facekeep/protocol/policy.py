@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,12 +15,13 @@ from facekeep.canonical import parse_canonical, to_canonical
 from facekeep.durations import add_duration
 from facekeep.errors import FederationError, LogError
 from facekeep.protocol.values import NAME, parse_decimal, require_digest, require_keys, require_whole, to_decimal
-from facekeep.tlog import NoteKey
+from facekeep.tlog import NoteKey, TrustPolicy
 
 POLICY_VERSION: Final = 1
 MOST_POLICY_BYTES: Final = 1 << 16
 # Beyond a third of colluders neither quorum nor threshold can be met by those who are left.
 MOST_COLLUDING_PERCENT: Final = 30
+_COORDINATOR: Final = re.compile(r"[0-9a-f]{32}")
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -50,7 +52,9 @@ class FederationPolicy:
         planner_keys: any of them signs plans.
         release_keys: `release_quorum` of them sign a release.
         release_quorum: how many.
-        log_policy: a tlog-policy whose log has to hold a release, or None.
+        log_policy: a tlog-policy whose log has to say that a release was published, or None.
+        coordinator: name in that log of the coordinator, who alone can say so (`facekeep.audit.entry.device_id` of its key); None
+            without a log policy.
         minimum_cohort: fewest devices whose sum may be opened.
         epsilon: most privacy this device spends in all, as the unit.
         delta: at this delta.
@@ -75,6 +79,7 @@ class FederationPolicy:
     release_keys: tuple[NoteKey, ...]
     release_quorum: int = 1
     log_policy: str | None = None
+    coordinator: str | None = None
     minimum_cohort: int = 100
     epsilon: float = 8.0
     delta: float = 1e-5
@@ -105,8 +110,9 @@ class FederationPolicy:
                 raise ValueError("epsilon is positive and finite, and delta lies between 0 and 1")
             object.__setattr__(self, "kinds", frozenset(Kind(item) for item in self.kinds))
             object.__setattr__(self, "levels", frozenset(Level(item) for item in self.levels) - {Level.NONE})
-            if not self.kinds or (self.log_policy is not None and not 0 < len(self.log_policy) <= MOST_POLICY_BYTES // 2):
-                raise ValueError("there is at least one kind of round, and log_policy is a text or left out")
+            if not self.kinds:
+                raise ValueError("there is at least one kind of round")
+            self._require_log()
             if self.training_kit is not None:
                 require_digest(self.training_kit)
             if not isinstance(self.unsafe_without_noise, bool):
@@ -114,6 +120,21 @@ class FederationPolicy:
             _ = self.samples_term
         except (ValueError, TypeError) as error:
             raise FederationError("federation.invalid_policy", f"The federation policy is not valid: {error}.") from None
+
+    def _require_log(self) -> None:
+        # One without the other would look like a protection and be none: anybody in the log could say what was published.
+        if (self.log_policy is None) != (self.coordinator is None):
+            raise ValueError("log_policy and coordinator go together")
+        if self.log_policy is None or self.coordinator is None:
+            return
+        if not isinstance(self.log_policy, str) or len(self.log_policy) > MOST_POLICY_BYTES // 2:
+            raise ValueError("log_policy is a tlog-policy, not too long")
+        if not _COORDINATOR.fullmatch(self.coordinator):
+            raise ValueError("coordinator is 32 hexadecimal digits")
+        try:
+            TrustPolicy.parse(self.log_policy)
+        except LogError as error:
+            raise ValueError(f"log_policy: {error.args[0]}") from None
 
     @property
     def samples_term(self) -> timedelta:
@@ -148,7 +169,8 @@ class FederationPolicy:
             "training_kit": self.training_kit,
             "unsafe_without_noise": self.unsafe_without_noise,
         }
-        return to_canonical(fields)
+        # Left out where there is none: policies from before there was this field keep their bytes, and their digest.
+        return to_canonical(fields if self.coordinator is None else fields | {"coordinator": self.coordinator})
 
     @classmethod
     def parse(cls, data: bytes) -> FederationPolicy:

@@ -287,7 +287,7 @@ class ReleaseBundle:
         note: signed note.
         parameters: the numbers, little-endian float32.
         vectors: the embeddings for the reference crops, little-endian float32; empty where the release has none.
-        proof: tlog-proof of the note's text; empty where the federation has no log.
+        proof: that it is in the transparency log (`facekeep.trust.logged`); empty where the federation has no log.
     """
 
     note: str = field(repr=False)

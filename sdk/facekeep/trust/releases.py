@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from facekeep.errors import FederationError, LogError, ReleaseError, TrustError
+from facekeep.errors import FederationError, ReleaseError, TrustError
 from facekeep.protocol.policy import FederationPolicy
 from facekeep.protocol.release import ModelRelease
 from facekeep.protocol.values import require_signed
-from facekeep.tlog import LogProof, TrustPolicy, verify_proof
+from facekeep.trust.logged import require_logged_release
 
 # A release dated later than this was made by a clock that is wrong, or the device's is.
 _TOLERANCE: Final = timedelta(days=1)
@@ -114,18 +114,13 @@ class TrustedReleases:
         return release
 
     def take_proof(self, proof: bytes) -> None:
-        """Return if the note's text is in the log that the policy names: step 2. Without a log policy, any proof is ignored.
+        """Return if the log that the policy names says that it was published: step 2. Without a log policy, any proof is ignored.
 
         Raises:
             ReleaseError: "release.not_logged".
         """
         release = self._continue(2)
-        if self._policy.log_policy is not None:
-            try:
-                verify_proof(LogProof.parse(proof), release.to_text().encode(), TrustPolicy.parse(self._policy.log_policy))
-            except LogError as error:
-                # Unlogged, a release could be made for this one device, and nobody would ever see it.
-                raise ReleaseError("release.not_logged", f"The release is not proved to be in the log: {error.args[0]}") from None
+        require_logged_release(proof, release, self._policy)
         self._step = 3
 
     def take_parameters(self, parameters: bytes) -> None:

@@ -17,6 +17,8 @@ from facekeep_server.federation.state import FederationState
 
 if TYPE_CHECKING:
     from facekeep.audit import AuditEvent
+    from facekeep.signing import DeviceKey
+    from facekeep_server.federation.trail import CoordinatorTrail
     from facekeep_server.releases.evaluating import EvaluationCrops
     from facekeep_server.releases.making import Evaluating
 
@@ -95,35 +97,41 @@ def publish(
     signatures: Annotated[list[Path], typer.Argument(help="Files that `federate release sign` wrote.")],
     state: StateOption,
     version: Annotated[int | None, typer.Option(help="Which candidate; the newest if left out.")] = None,
-    proof: Annotated[Path | None, typer.Option(help="tlog-proof of the release, where the policy names a log.")] = None,
     canary: Annotated[list[int] | None, typer.Option(help="Roster index of a canary device; repeat.")] = None,
     needed: Annotated[int, typer.Option(min=0, help="Canaries that have to use it before others are offered it; 0 for all.")] = 0,
     soak_hours: Annotated[float, typer.Option(min=0, help="After so long they have to say so again.")] = 0,
+    wait_minutes: Annotated[
+        float, typer.Option(min=0, help="Where the policy names a log: how long to try while the log or its witnesses are away.")
+    ] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a release that enough keys signed: to its canaries first, or to the whole fleet."""
+    """Publish a release that enough keys signed: to its canaries first, or to the whole fleet. Logs it before, where the policy
+    names a log; stopped or failed meanwhile, the same command goes on.
+    """
     from facekeep_server.federation.candidates import read_candidate
     from facekeep_server.federation.files import read_file
     from facekeep_server.federation.fleet import read_roster
     from facekeep_server.federation.offers import request_offer
+    from facekeep_server.federation.rounds import recorder
+    from facekeep_server.releases.proving import log_release, until_logged
     from facekeep_server.releases.publishing import publish_release
+    from facekeep_server.releases.ready import require_ready
 
     found, clock = FederationState.open(state), SystemClock()
-    with found.locked():
-        folder = publish_release(
-            found,
-            read_candidate(found, version),
-            [read_file(path).decode("utf-8", "replace") for path in signatures],
-            clock.now(),
-            recorder_of(found),
-            proof=b"" if proof is None else read_file(proof),
-            canaries=canary or (),
-            needed=needed,
-            soak_seconds=round(3600 * soak_hours),
-        )
-        if not canary:
-            # With canaries, the fleet's turn comes when enough of them use it.
-            request_offer(found, range(len(read_roster(found).roster)))
+    lines = [read_file(path).decode("utf-8", "replace") for path in signatures]
+    options: dict[str, Any] = {"canaries": canary or (), "needed": needed, "soak_seconds": round(3600 * soak_hours)}
+
+    def attempt() -> Path:
+        with found.locked():
+            candidate, (trail, key) = read_candidate(found, version), open_trail(found)
+            log_release(found, require_ready(found, candidate, lines, clock.now()), trail, key, clock)
+            made = publish_release(found, candidate, lines, clock.now(), recorder(trail), **options)
+            if not canary:
+                # With canaries, the fleet's turn comes when enough of them use it.
+                request_offer(found, range(len(read_roster(found).roster)))
+            return made
+
+    folder = until_logged(attempt, 60 * wait_minutes, say=lambda line: typer.echo(line, err=True))
     whom = f"{len(set(canary))} canaries" if canary else "the whole fleet"
     say(
         f"Published {folder / 'bundle'}. The next `federate run` offers it to {whom}.",
@@ -135,8 +143,8 @@ def publish(
 @release_app.command()
 def status(state: StateOption, as_json: JsonOption = False) -> None:
     """Say of every release where it stands: canaries, fleet or withheld, and what devices answered."""
+    from facekeep.privacy.accounting import spelled
     from facekeep_server.federation.offers import ADOPTED, answers_of
-    from facekeep_server.releases.privacy import spelled_epsilon
     from facekeep_server.releases.rollout import read_release, read_rollout, release_folders, stage_of
 
     found, lines, values = FederationState.open(state), [], []
@@ -160,7 +168,7 @@ def status(state: StateOption, as_json: JsonOption = False) -> None:
         lines.append(
             f"release {release.version} ({release.level}): {value['stage']}, adopted by {adopted}"
             + (f", {told}" if told else "")
-            + f", epsilon {spelled_epsilon(release.privacy.epsilon)}"
+            + f", epsilon {spelled(release.privacy.epsilon)}"
         )
     say("\n".join(lines) or "No release was published.", {"releases": values}, as_json=as_json)
 
@@ -187,14 +195,21 @@ def withhold(
     say(f"Release {version} is withheld.", {"version": version, "stage": "withheld"}, as_json=as_json)
 
 
-def recorder_of(state: FederationState) -> Callable[[AuditEvent], None]:
-    """Return what writes to the coordinator's trail; the caller holds the lock."""
+def open_trail(state: FederationState) -> tuple[CoordinatorTrail, DeviceKey]:
+    """Return the coordinator's trail and the key that signs it; the caller holds the lock."""
     from facekeep_server.federation.creation import COORDINATOR
     from facekeep_server.federation.keys import load_signing_key
-    from facekeep_server.federation.rounds import recorder
     from facekeep_server.federation.trail import CoordinatorTrail
 
-    return recorder(CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), SystemClock()))
+    key = load_signing_key(state.key_path(COORDINATOR))
+    return CoordinatorTrail(state.root / "trail", key, SystemClock()), key
+
+
+def recorder_of(state: FederationState) -> Callable[[AuditEvent], None]:
+    """Return what writes to the coordinator's trail; the caller holds the lock."""
+    from facekeep_server.federation.rounds import recorder
+
+    return recorder(open_trail(state)[0])
 
 
 def _falls(given: list[str]) -> dict[float, float]:

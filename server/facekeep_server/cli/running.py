@@ -1,4 +1,4 @@
-"""`serve`, `migrate`, `rotate-log-key`, `log-keys`, `openapi`."""
+"""`serve`, `migrate`, `rotate-log-key`, `log-keys`, `trust-policy`, `openapi`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("migrate")(migrate)
     app.command("rotate-log-key")(rotate_log_key)
     app.command("log-keys")(log_keys)
+    app.command("trust-policy")(trust_policy)
     app.command("openapi")(openapi)
 
 
@@ -100,6 +101,25 @@ def log_keys(context: typer.Context, as_json: JsonOption = False) -> None:
         f"{value['vkey']}  {'retires ' + value['retires_at'] if value['retires_at'] else 'in force'}" for value in values
     )
     say(text, {"keys": values}, as_json=as_json)
+
+
+def trust_policy(context: typer.Context) -> None:
+    """Print the tlog-policy to believe this log by: its keys, and the witnesses it is configured with; `quorum none` without any.
+
+    For devices, coordinators and auditors. Whoever gets it has to get it from you, not from the server.
+    """
+    with opened(context) as server:
+        keys = [f"log {row.key.to_vkey()}" for row in server.keys.list()]
+    witnesses = options_of(context).configuration().witnesses
+    lines = ["quorum none"]
+    if witnesses.load_policy() is not None and witnesses.policy is not None:
+        lines = witness_lines(witnesses.policy.expanduser().read_text("utf-8"))
+    print("\n".join([*keys, *lines]))  # noqa: T201
+
+
+def witness_lines(policy: str) -> list[str]:
+    """Return a tlog-policy's lines without those that name logs: here the log's keys are those it has."""
+    return [line for line in policy.splitlines() if line.split()[:1] != ["log"]]
 
 
 def openapi(

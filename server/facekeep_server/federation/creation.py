@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from facekeep.audit.entry import device_id
 from facekeep.protocol.policy import FederationPolicy
 from facekeep.tlog import NoteKey, NoteKind
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.certificates import make_authority, make_server_certificate
 from facekeep_server.federation.files import create_file, make_directory, read_file, read_private, replace_file
-from facekeep_server.federation.keys import create_node_key, create_signing_key
+from facekeep_server.federation.keys import create_node_key, create_signing_key, load_signing_key
 from facekeep_server.federation.services import write_services
 from facekeep_server.federation.state import FederationState, Settings
 from facekeep_server.hub.bundle import trusted_entities
@@ -23,10 +26,18 @@ COORDINATOR: Final = "coordinator"
 APP: Final = "app"
 CERTIFICATE_AUTHORITY: Final = "ca"
 _PORT: Final = 9094
+_LITERAL: Final = "'''"
 
 
 def create_federation(
-    root: Path, settings: Settings, now: datetime, *, minimum_cohort: int, epsilon: float, hosts: Sequence[str] = ()
+    root: Path,
+    settings: Settings,
+    now: datetime,
+    *,
+    minimum_cohort: int,
+    epsilon: float,
+    hosts: Sequence[str] = (),
+    log_policy: str | None = None,
 ) -> FederationState:
     """Make the state directory of a federation at `root`, with all its keys.
 
@@ -37,10 +48,11 @@ def create_federation(
         minimum_cohort: written into the policy for devices.
         epsilon: likewise.
         hosts: further names or addresses of the SuperLink, for its certificate.
+        log_policy: tlog-policy of the log that has to hold every release, or None.
 
     Raises:
         ServerError: "server.invalid_request" if the directory is not empty; "server.invalid_configuration".
-        FederationError: "federation.invalid_policy" for numbers that no policy can have.
+        FederationError: "federation.invalid_policy" for numbers, or a log policy, that no policy can have.
     """
     root = root.expanduser().absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -52,7 +64,7 @@ def create_federation(
     releases = [create_signing_key(offline / f"release-{n}.key") for n in range(1, settings.release_keys + 1)]
     app = create_signing_key(offline / f"{APP}.key")
     planner = create_signing_key(keys / f"{PLANNER}.key")
-    create_signing_key(keys / f"{COORDINATOR}.key")
+    coordinator = create_signing_key(keys / f"{COORDINATOR}.key")
     certificate, private = make_authority(settings.name, now)
     create_file(offline / f"{CERTIFICATE_AUTHORITY}.key", private)
     create_file(tls / "ca.pem", certificate, mode=0o644)
@@ -66,6 +78,8 @@ def create_federation(
         release_quorum=settings.release_quorum,
         minimum_cohort=minimum_cohort,
         epsilon=epsilon,
+        log_policy=log_policy,
+        coordinator=None if log_policy is None else device_id(coordinator.public_bytes),
     )
     create_file(device / "policy.toml", policy_toml(policy), mode=0o644)
     create_file(device / "trusted-entities.yaml", trusted_entities(app.public_bytes).encode(), mode=0o644)
@@ -125,6 +139,25 @@ def load_policy(state: FederationState) -> FederationPolicy:
     return FederationPolicy.parse_toml(read_file(state.root / "device" / "policy.toml").decode("utf-8", "replace"))
 
 
+def write_policy(state: FederationState, policy: FederationPolicy) -> None:
+    """Give a policy to every device of which the kit is still here; one that joined before has to join again to follow it."""
+    kits = state.root / "kits"
+    for place in (state.root / "device", *(sorted(kits.iterdir()) if kits.is_dir() else ())):
+        replace_file(place / "policy.toml", policy_toml(policy), mode=0o644)
+
+
+def require_log(state: FederationState, log_policy: str) -> FederationPolicy:
+    """Have devices adopt only releases that this coordinator logged, from now on; return the policy.
+
+    Raises:
+        FederationError: "federation.invalid_policy" for what is no tlog-policy. ServerError: "server.no_key".
+    """
+    key = load_signing_key(state.key_path(COORDINATOR))
+    policy = replace(load_policy(state), log_policy=log_policy, coordinator=device_id(key.public_bytes))
+    write_policy(state, policy)
+    return policy
+
+
 def policy_toml(policy: FederationPolicy) -> bytes:
     """Return the policy as the TOML file that an operator reads, edits and gives to a device."""
     lines = [
@@ -133,6 +166,7 @@ def policy_toml(policy: FederationPolicy) -> bytes:
         f'name = "{policy.name}"',
         *(f"{label} = [{_quoted(keys)}]" for label, keys in _keys_of(policy)),
         f"release_quorum = {policy.release_quorum}",
+        *_log_of(policy),
         f"minimum_cohort = {policy.minimum_cohort}  # fewest devices whose sum may be opened",
         f"epsilon = {policy.epsilon}  # most privacy one device spends in all",
         f"delta = {policy.delta}",
@@ -153,6 +187,18 @@ def _keys_of(policy: FederationPolicy) -> tuple[tuple[str, tuple[NoteKey, ...]],
         ("authority_keys", policy.authority_keys),
         ("planner_keys", policy.planner_keys),
         ("release_keys", policy.release_keys),
+    )
+
+
+def _log_of(policy: FederationPolicy) -> tuple[str, ...]:
+    if policy.log_policy is None:
+        return ()
+    # Lines as they are, where TOML can hold them so: an operator compares keys by eye.
+    plain = _LITERAL not in policy.log_policy
+    text = f"{_LITERAL}\n{policy.log_policy}{_LITERAL}" if plain else json.dumps(policy.log_policy, ensure_ascii=False)
+    return (
+        f"log_policy = {text}  # the log that has to hold every release",
+        f'coordinator = "{policy.coordinator}"  # name in that log of who publishes them',
     )
 
 

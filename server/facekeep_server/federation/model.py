@@ -18,7 +18,7 @@ from facekeep.protocol.policy import FederationPolicy
 from facekeep.training.kit import ANCHORS_FILE, DESCRIPTION_FILE, GRAPH_FILE, parse_training_kit
 from facekeep.training.patching import PatchTable, parse_patch_table, read_parameters
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.creation import load_policy, policy_toml
+from facekeep_server.federation.creation import load_policy, write_policy
 from facekeep_server.federation.files import read_file, replace_file
 from facekeep_server.federation.state import FederationState
 
@@ -80,9 +80,7 @@ def import_kit(state: FederationState, folder: Path) -> FederationPolicy:
     for name, content in (*files.items(), (DESCRIPTION_FILE, read_file(folder / DESCRIPTION_FILE))):
         replace_file(target / name, content, mode=0o644)
     policy = replace(load_policy(state), training_kit=kit.sha256)
-    kits = state.root / "kits"
-    for place in (state.root / "device", *(sorted(kits.iterdir()) if kits.is_dir() else ())):
-        replace_file(place / "policy.toml", policy_toml(policy), mode=0o644)
+    write_policy(state, policy)
     return policy
 
 

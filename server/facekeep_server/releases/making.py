@@ -153,7 +153,8 @@ def make_release(
     Raises:
         ReleaseError: "release.gate" if it does not pass: it is recorded as withheld; "release.wrong_parent" if another release came
             since the candidate was made.
-        ServerError: "server.invalid_request" without an evaluation of exactly this candidate.
+        ServerError: "server.invalid_request" without an evaluation of exactly this candidate, and for one that was published, or
+            logged to be.
     """
     newest, limits = newest_release(state), limits or GateLimits()
     if candidate.parent != (None if newest is None else newest[0].digest):
@@ -173,6 +174,10 @@ def make_release(
         record(withheld(state, candidate.version, candidate.parent, "", error))
         raise
     # 5 privacy and text
+    if (state.root / "releases" / f"{candidate.version:05d}").exists():
+        # Its text may be in the log already: a second one of the same version would show two releases where there is one.
+        told = f"Version {candidate.version} is used up. Publish what was signed, or make the candidate again, as the next one."
+        raise ServerError("server.invalid_request", told)
     path = candidate.folder / "vectors.f32"
     vectors = read_file(path) if path.is_file() else b""
     release = ModelRelease(

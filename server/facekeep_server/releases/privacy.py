@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
-from facekeep.privacy.accounting import spelled, spent
+from facekeep.privacy.accounting import spent
 from facekeep.protocol import Account, charge_of
 from facekeep.protocol.release import PrivacyStatement
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
-
-_MOST_TEXT = 128
 
 
 def privacy_of(state: FederationState, account: Account = spent) -> PrivacyStatement:
@@ -31,26 +28,3 @@ def privacy_of(state: FederationState, account: Account = spent) -> PrivacyState
     epsilon = account(known, policy.delta) if len(known) == len(charges) else math.inf
     fleet = max(plan.roster_size for plan in plans)
     return PrivacyStatement(epsilon, policy.delta, min(plan.minimum for plan in plans), fleet)
-
-
-def spelled_epsilon(epsilon: float) -> str:
-    """Return epsilon as text, rounded up; "inf" where a round added no noise."""
-    return "inf" if math.isinf(epsilon) else spelled(epsilon)
-
-
-def spelled_rounds(numbers: Iterable[int]) -> str:
-    """Return the numbers of rounds as text for the trail: "1-3,5".
-
-    Raises:
-        ServerError: "server.invalid_request" if that takes more than an entry can carry.
-    """
-    runs: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-    if len(text) > _MOST_TEXT:
-        raise ServerError("server.invalid_request", "These are too many rounds with gaps between them for one release.")
-    return text

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from facekeep.errors import ReleaseError
+from facekeep.privacy.accounting import spelled
 from facekeep.protocol.release import ModelRelease
 from facekeep.signing import DeviceKey
 from facekeep.tlog.notes import LARGEST_NOTE_BYTES
 from facekeep_server.errors import ServerError
-from facekeep_server.releases.privacy import spelled_epsilon
 
 _DASH: Final = "\u2014 "  # C2SP signed note: a signature line begins with an em dash and a space
 
@@ -58,7 +58,7 @@ def describe(release: ModelRelease) -> str:
     return (
         f"{release.federation}, release {release.version} ({release.level}), digest {release.digest}\n"
         f"continues {parent}; rounds {', '.join(map(str, release.rounds)) or 'none'}\n"
-        f"epsilon {spelled_epsilon(privacy.epsilon)} at delta {privacy.delta:g} for each device, sums of at least "
+        f"epsilon {spelled(privacy.epsilon)} at delta {privacy.delta:g} for each device, sums of at least "
         f"{privacy.cohort} of {privacy.fleet} devices\nmodel {release.model}\ncontract {release.contract}\n{points}\n"
         f"made {release.created:%Y-%m-%d %H:%M} UTC, may be adopted before {release.expires:%Y-%m-%d}"
     )
