@@ -112,6 +112,23 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("group", ["", "token", "federate", "federate release", "report"])
+def test_asking_the_server_for_help_opens_no_database_and_no_web_framework(group: str) -> None:
+    code = (
+        "import sys\n"
+        "from facekeep_server.cli.app import main\n"
+        "sys.argv[0] = 'facekeep-server'\n"
+        "try: main()\n"
+        "except SystemExit as ended: assert not ended.code, ended.code\n"
+        "heavy = {'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'pydantic', 'uvicorn', 'jinja2', 'prometheus_client', 'flwr',"
+        " 'grpc', 'ray', 'dp_accounting', 'onnxruntime', 'PIL', 'facekeep_server.assembly'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *group.split(), "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: facekeep-server" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
 def test_no_file_is_a_drawer_of_everything_and_none_is_endless() -> None:
     banned = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "core.py", "manager.py", "misc.py"}
     assert [path for path in SOURCES if path.name in banned] == []

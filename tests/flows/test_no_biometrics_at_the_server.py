@@ -15,12 +15,13 @@ import numpy as np
 from facekeep import Device
 from facekeep.clock import ManualClock
 from facekeep.consent import ConsentPolicy
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.assembly import assemble
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.journal import JournalFormatter
 from facekeep_server.log.finding import find_entries
-from facekeep_server.reports import REPORTS, ReportName, make_report
+from facekeep_server.reports.catalogue import REPORTS, make_report
+from facekeep_server.reports.names import ReportName
 from tests.biometric_search import BiometricSearch
 from tests.flows.conftest import ALL, NOTICE, CountedModels, picture
 from tests.flows.log_servers import RealServer

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from facekeep.clock import ManualClock
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.api import create_app
 from facekeep_server.assembly import Server, assemble, prepare
 from facekeep_server.configuration import Configuration

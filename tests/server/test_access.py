@@ -16,8 +16,8 @@ from facekeep.merkle import leaf_hash
 from facekeep.randomness import SystemRandomness
 from facekeep_server.access.labels import require_label
 from facekeep_server.access.rates import RateLimit
+from facekeep_server.access.roles import Role
 from facekeep_server.access.secrets import is_secret, issue, parse_secret
-from facekeep_server.access.tokens import Role
 from facekeep_server.assembly import Server
 from facekeep_server.errors import ServerError
 from facekeep_server.log.finding import find_entries, find_incidents

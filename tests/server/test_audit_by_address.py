@@ -17,7 +17,7 @@ from facekeep.errors import LogError
 from facekeep.logfiles import audit_log
 from facekeep.logfiles.web import LogAddress
 from facekeep.tlog.tiles import ENTRIES, Tile
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.assembly import Server
 from tests.flows.log_servers import Liar, http
 from tests.sdk.shell_in_process import InProcess

@@ -23,13 +23,14 @@ from facekeep.audit.entry import device_id
 from facekeep.clock import ManualClock
 from facekeep.merkle import leaf_hash
 from facekeep.tlog import LogProof, TrustPolicy, verify_proof
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.assembly import Server, assemble, prepare
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.evidence.table import Column, Kind, Table
 from facekeep_server.pages import style
-from facekeep_server.reports import REPORTS, ReportName, make_report
+from facekeep_server.reports.catalogue import REPORTS, make_report
+from facekeep_server.reports.names import ReportName
 from facekeep_server.store.tables import Device, Entry, Incident
 from tests.server.browser import browser, reason_to_skip
 from tests.server.conftest import START, MakeServer, configuration, served

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from facekeep.clock import ManualClock
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.assembly import Server, assemble, prepare
 from facekeep_server.console.views import federated
 from facekeep_server.errors import ServerError
@@ -24,7 +24,8 @@ from facekeep_server.evidence.federated import privacy_chart, record_of, release
 from facekeep_server.evidence.reading import LogFollower
 from facekeep_server.evidence.rounds import numbers_of
 from facekeep_server.evidence.sources import Evidence
-from facekeep_server.reports import ReportName, make_report
+from facekeep_server.reports.catalogue import make_report
+from facekeep_server.reports.names import ReportName
 from tests.server.browser import browser, reason_to_skip
 from tests.server.conftest import START, configuration, served
 from tests.server.federated_store import OTHER, PERSON, RELEASES, fill_federated

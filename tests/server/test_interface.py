@@ -16,7 +16,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from facekeep.clock import ManualClock
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.api import create_app
 from facekeep_server.assembly import Server
 from facekeep_server.errors import CODES, STATUS_OF, ServerError

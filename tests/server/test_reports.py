@@ -20,7 +20,8 @@ from facekeep_server.cli.app import app
 from facekeep_server.errors import ServerError
 from facekeep_server.evidence.people import Person
 from facekeep_server.evidence.sources import Evidence
-from facekeep_server.reports import REPORTS, ReportName, make_report
+from facekeep_server.reports.catalogue import REPORTS, make_report
+from facekeep_server.reports.names import ReportName
 from tests.server.conftest import START, configuration
 from tests.server.demo_store import POLICY, fill, write_policies
 

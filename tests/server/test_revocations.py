@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from facekeep.clock import ManualClock
 from facekeep.consent import ControllerKey
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.assembly import Server
 from facekeep_server.cli.app import app as commands
 from facekeep_server.errors import ServerError

@@ -8,13 +8,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from sqlalchemy import insert, select, update
 
 from facekeep.clock import Clock, to_rfc3339
 from facekeep.randomness import Randomness
 from facekeep_server.access.labels import require_label
+from facekeep_server.access.roles import Role
 from facekeep_server.access.secrets import Presented, is_secret, issue, parse_secret
 from facekeep_server.errors import ServerError
 from facekeep_server.store import Store
@@ -22,13 +22,6 @@ from facekeep_server.store.tables import Token
 
 PREFIX = "fkt"
 _REMEMBERED = 256
-
-
-class Role(StrEnum):
-    """What a token is for. Neither role includes the other."""
-
-    AUDITOR = "auditor"  # reads entries, devices, incidents; changes nothing
-    ADMINISTRATOR = "administrator"  # makes enrolment codes, revokes devices; reads no entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from facekeep_server.access.requests import SignedRequest
-from facekeep_server.access.tokens import Bearer, Role
+from facekeep_server.access.roles import Role
+from facekeep_server.access.tokens import Bearer
 from facekeep_server.assembly import Server
 from facekeep_server.errors import ServerError
 

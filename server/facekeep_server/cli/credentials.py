@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from facekeep.clock import to_rfc3339
-from facekeep_server.access.tokens import Role
+from facekeep_server.access.roles import Role
 from facekeep_server.cli.opening import JsonOption, opened, say
 
 token_app = typer.Typer(help="Tokens of auditors and administrators.", no_args_is_help=True)

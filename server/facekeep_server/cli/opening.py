@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facekeep_server.assembly import Server, assemble
-from facekeep_server.configuration import Configuration, load_configuration
-from facekeep_server.store import require_current_schema
+# Database and configuration are imported by the command that opens them: --help and the commands of a federation need neither.
+if TYPE_CHECKING:
+    from facekeep_server.assembly import Server
+    from facekeep_server.configuration import Configuration
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -34,6 +35,8 @@ class Options:
         Raises:
             ServerError: "server.invalid_configuration".
         """
+        from facekeep_server.configuration import load_configuration
+
         return load_configuration(self.config)
 
 
@@ -48,6 +51,9 @@ def options_of(context: typer.Context) -> Options:
 @contextlib.contextmanager
 def opened(context: typer.Context) -> Iterator[Server]:
     """Give a server that does not serve, on a database with the right schema."""
+    from facekeep_server.assembly import assemble
+    from facekeep_server.store import require_current_schema
+
     server = assemble(options_of(context).configuration())
     try:
         require_current_schema(server.store)

@@ -9,12 +9,9 @@ from typing import Annotated
 
 import typer
 
-from facekeep.logfiles import LogWriter
-from facekeep.tlog.tiles import bundles_of, unpack_bundle
 from facekeep_server.cli.opening import JsonOption, opened, say
 from facekeep_server.errors import ServerError
-from facekeep_server.evidence.sources import Evidence
-from facekeep_server.reports import REPORTS, ReportName, make_report
+from facekeep_server.reports.names import ReportName
 
 
 class ReportForm(StrEnum):
@@ -45,6 +42,10 @@ def report(
     """Write a report made from the log and the running configuration."""
     if subject is not None and (len(subject) != 64 or not set(subject) <= set("0123456789abcdef")):
         raise ServerError("server.invalid_request", "A pseudonym is 64 hexadecimal digits, small letters.")
+    # Imported here: --help needs no report.
+    from facekeep_server.evidence.sources import Evidence
+    from facekeep_server.reports.catalogue import REPORTS, make_report
+
     with opened(context) as server:
         made = make_report(Evidence.of(server), name, subject=subject, since=since, until=until)
     _write(out, made.to_html() if form is ReportForm.HTML else made.to_text())
@@ -59,6 +60,9 @@ def export_log(
     """Copy the log into a directory of files (C2SP tlog-tiles), for `facekeep audit verify DIR`."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ServerError("server.invalid_request", "The folder for the copy has to be empty or absent.")
+    from facekeep.logfiles import LogWriter
+    from facekeep.tlog.tiles import bundles_of, unpack_bundle
+
     with opened(context) as server:
         checkpoint, note = server.published()
         with LogWriter(folder, durable=False) as writer:

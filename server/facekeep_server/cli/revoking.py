@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from facekeep.clock import to_rfc3339
-from facekeep.consent.revocation import LARGEST_LIST_BYTES
 from facekeep_server.cli.opening import JsonOption, opened, say
 from facekeep_server.errors import ServerError
 
@@ -22,6 +21,8 @@ def publish(
     as_json: JsonOption = False,
 ) -> None:
     """Publish a list: every device gets it with its next sync. An older list is refused."""
+    from facekeep.consent.revocation import LARGEST_LIST_BYTES
+
     try:
         with file.open("rb") as stream:
             data = stream.read(LARGEST_LIST_BYTES + 1)

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from facekeep.clock import to_rfc3339
-from facekeep_server.assembly import assemble, prepare
 from facekeep_server.cli.opening import JsonOption, opened, options_of, say
 from facekeep_server.errors import ServerError
 from facekeep_server.journal import set_up_journal
@@ -32,6 +31,7 @@ def serve(context: typer.Context) -> None:
     import uvicorn
 
     from facekeep_server.api import create_app
+    from facekeep_server.assembly import assemble
 
     configuration = options_of(context).configuration()
     http = configuration.http
@@ -64,6 +64,8 @@ def serve(context: typer.Context) -> None:
 
 def migrate(context: typer.Context, as_json: JsonOption = False) -> None:
     """Bring the database to this version's schema; begin the log and make its key where there is none."""
+    from facekeep_server.assembly import assemble, prepare
+
     server = assemble(options_of(context).configuration())
     try:
         revision = prepare(server)
@@ -127,6 +129,7 @@ def openapi(
 ) -> None:
     """Print the OpenAPI description of the interface."""
     from facekeep_server.api import create_app
+    from facekeep_server.assembly import assemble
 
     server = assemble(options_of(context).configuration())
     text = json.dumps(create_app(server).openapi(), indent=1)

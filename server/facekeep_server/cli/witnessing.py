@@ -20,7 +20,6 @@ from facekeep.tlog.witness import witness_vkey
 from facekeep_server.cli.opening import JsonOption, say
 from facekeep_server.errors import ServerError
 from facekeep_server.journal import set_up_journal
-from facekeep_server.witness import Witness, WitnessStore, create_witness_app, logs_of
 
 _LARGEST_KEY_FILE = 4_096
 
@@ -41,6 +40,8 @@ def witness(
 ) -> None:
     """Cosign checkpoints of other people's logs (C2SP tlog-witness). Put a TLS terminator in front of it."""
     import uvicorn
+
+    from facekeep_server.witness import Witness, WitnessStore, create_witness_app, logs_of
 
     if not is_key_name(name):
         raise ServerError("server.invalid_configuration", "The name of a witness has no white space and no plus sign.")

@@ -32,7 +32,8 @@ from facekeep_server.evidence.entries import prove_entry
 from facekeep_server.evidence.logstate import Verification
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.pages import View, style
-from facekeep_server.reports import REPORTS, ReportName, make_report
+from facekeep_server.reports.catalogue import REPORTS, make_report
+from facekeep_server.reports.names import ReportName
 
 Form = Annotated[Literal["csv", "json"] | None, Query(alias="format")]
 Key = Annotated[str | None, Query(alias="table", pattern="^[a-z_]{1,32}$")]

@@ -14,7 +14,8 @@ from sqlalchemy import select
 
 from facekeep.clock import Clock, to_rfc3339
 from facekeep.randomness import Randomness
-from facekeep_server.access.tokens import Bearer, Role, Tokens
+from facekeep_server.access.roles import Role
+from facekeep_server.access.tokens import Bearer, Tokens
 from facekeep_server.errors import ServerError
 from facekeep_server.store import Store
 from facekeep_server.store.tables import Token

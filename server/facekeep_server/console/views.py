@@ -17,7 +17,8 @@ from facekeep_server.evidence.searching import found_table
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.evidence.table import Column, Fact, Kind, Table
 from facekeep_server.pages import Field, Section, View
-from facekeep_server.reports import ReportName, Stated
+from facekeep_server.reports.catalogue import Stated
+from facekeep_server.reports.names import ReportName
 
 PAGE_ROWS = 50
 _LARGEST_VERIFIED = 20_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from facekeep.clock import to_rfc3339
@@ -12,20 +11,8 @@ from facekeep_server.errors import ServerError
 from facekeep_server.evidence.sources import Evidence
 from facekeep_server.pages import Section
 from facekeep_server.reports import impact, participation, people, processing, schedules
+from facekeep_server.reports.names import ReportName
 from facekeep_server.reports.report import Report
-
-
-class ReportName(StrEnum):
-    """Names of the reports."""
-
-    RECORDS_OF_PROCESSING = "records-of-processing"
-    SUBJECT_ACCESS = "subject-access"
-    ERASURE_CERTIFICATE = "erasure-certificate"
-    IDENTIFICATION_LOG = "identification-log"
-    DPIA_INPUTS = "dpia-inputs"
-    RETENTION_STATUS = "retention-status"
-    BIPA_SCHEDULE = "bipa-schedule"
-    PARTICIPATION = "participation"
 
 
 @dataclass(frozen=True, slots=True)
