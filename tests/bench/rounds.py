@@ -121,7 +121,8 @@ def _answer(folder: Path, size: int, length: int, dropout: float, colluding: int
 def _serve(folder: Path) -> None:
     """The server alone: the same round from the answers kept."""
     from facekeep.protocol import Cohort, Roster, RoundPlan, SignedPlan
-    from facekeep_server.rounds import Phase, Round, UpdatesOnDisk
+    from facekeep_server.federation.updates import UpdatesOnDisk
+    from facekeep_server.rounds import Phase, Round
 
     with (folder / "answers").open("rb") as file:
         note, roster_note, roster_bytes, cohort_bytes, kept = pickle.load(file)

@@ -17,7 +17,8 @@ import pytest
 from facekeep.errors import FederationError
 from facekeep.protocol import Action
 from facekeep.randomness import SystemRandomness
-from facekeep_server.rounds import Outgoing, Phase, Round, UpdatesOnDisk, restore_round
+from facekeep_server.federation.updates import UpdatesOnDisk
+from facekeep_server.rounds import Outgoing, Phase, Round, restore_round
 from tests.flows.test_federated_round import completed, fleet_of, require_right_sum
 from tests.simulators.federation import Fleet
 

@@ -17,9 +17,9 @@ from facekeep.flower.answering import Participant, make_answering_app
 from facekeep.protocol import Extra, Kind, Level
 from facekeep_server.federation.creation import load_policy
 from facekeep_server.federation.fleet import admit, joining_challenge, read_roster
+from facekeep_server.federation.patience import Patience
 from facekeep_server.federation.rounds import RoundDirectory, round_directory, write_round
 from facekeep_server.flower.app import drive
-from facekeep_server.flower.carrier import Patience
 from facekeep_server.flower.grid import Fate, InProcessGrid
 from facekeep_server.rounds import RoundReport, Wish, plan_round
 from tests.server.federation_setting import NOW, make_state

@@ -18,11 +18,9 @@ from facekeep.errors import FederationError
 from facekeep.flower.envelope import LARGEST_BODY, RECORD
 from facekeep.participation import Contribution
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.creation import COORDINATOR
-from facekeep_server.federation.keys import load_signing_key
+from facekeep_server.federation.coordinator import open_trail
+from facekeep_server.federation.patience import Patience
 from facekeep_server.federation.rounds import RoundDirectory, open_rounds
-from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.flower.carrier import Patience
 from tests.server.flower_fleet import QUICK, FlowerFleet
 
 
@@ -32,7 +30,7 @@ def fleet(tmp_path: Path) -> FlowerFleet:
 
 
 def events(fleet: FlowerFleet) -> list[tuple[str, str, dict[str, Any]]]:
-    trail = CoordinatorTrail(fleet.state.root / "trail", load_signing_key(fleet.state.key_path(COORDINATOR)), fleet.clock)
+    trail, _ = open_trail(fleet.state, fleet.clock)
     trail.verify()
     fields = [json.loads(body) for body in trail.entries]
     return [(entry["event"], entry["outcome"], entry["details"]) for entry in fields]

@@ -26,6 +26,7 @@ from facekeep.submission import Patience
 from facekeep.tlog import LogProof, TrustPolicy
 from facekeep_server.federation import submitting
 from facekeep_server.federation.candidates import Candidate
+from facekeep_server.federation.coordinator import open_trail
 from facekeep_server.federation.creation import load_policy, policy_toml, require_log
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.rounds import recorder
@@ -80,7 +81,7 @@ class Logged:
         return load_signing_key(self.setting.state.key_path("coordinator"))
 
     def trail(self) -> CoordinatorTrail:
-        return CoordinatorTrail(self.setting.state.root / "trail", self.key(), self.clock)
+        return open_trail(self.setting.state, self.clock)[0]
 
     def enrol(self) -> None:
         code = self.server.code("coordinator")

@@ -27,6 +27,7 @@ from facekeep.trust.logged import spelled_rounds
 from facekeep_models.training.export.pictures import still_frame
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.candidates import Candidate, newest_release
+from facekeep_server.federation.coordinator import open_trail
 from facekeep_server.federation.creation import key_name
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.model import import_model, read_model
@@ -34,7 +35,6 @@ from facekeep_server.federation.offers import answers_of
 from facekeep_server.federation.planning import training_settings
 from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
-from facekeep_server.federation.trail import CoordinatorTrail
 from facekeep_server.releases.contracts import ContractDescription
 from facekeep_server.releases.evaluating import EvaluationCrops, accuracy_of, operating_points, read_crops, render_crops
 from facekeep_server.releases.gate import GateLimits
@@ -177,8 +177,9 @@ def slow_adam(updates: list[list[float]], optimiser: ServerOptimiser) -> list[fl
 def test_adam_is_the_slow_one_over_restarts(updates: list[list[float]], momentum: float, memory: float, rounds: int) -> None:
     optimiser = ServerOptimiser("adam", 0.1, momentum, memory, rounds)
     at, state = np.zeros(3), OptimiserState.fresh(3)
-    for update in updates:
-        change, state = step(optimiser, OptimiserState.parse(state.to_bytes(optimiser), optimiser, 3), np.array(update))
+    for number, update in enumerate(updates):
+        kept = OptimiserState.parse(state.to_bytes(optimiser), optimiser, 3)
+        change, state = step(optimiser, kept, np.array(update), number)
         at += change
     np.testing.assert_allclose(at, slow_adam(updates, optimiser), rtol=1e-9, atol=1e-12)
 
@@ -302,12 +303,11 @@ def test_privacy_in_releases_adds_up_over_every_round(setting: Setting) -> None:
 
 
 def test_a_publication_that_was_cut_off_is_told_once(setting: Setting) -> None:
-    key = load_signing_key(setting.state.key_path("coordinator"))
     candidate = make_steered(setting.state, [setting.round()], AVERAGE)
     setting.make(candidate)
     lines, now = setting.sign(candidate, 1, 2), setting.fleet.clock.now()
     for _ in range(2):
-        record = recorder(CoordinatorTrail(setting.state.root / "trail", key, setting.fleet.clock))
+        record = recorder(open_trail(setting.state, setting.fleet.clock)[0])
         folder = publish_release(setting.state, candidate, lines, now, record)
         # The power went after the entry was written, and before the note.
         (folder / "note").rename(folder / "lost")

@@ -182,8 +182,8 @@ def meet(state: RoundState, request: TrainRequest, keys: DeviceKeys) -> Meeting:
     """Return the neighbours of a TRAIN, each announcement checked.
 
     Raises:
-        FederationError: first, "federation.malformed" for other numbers to begin with than the plan names, "federation.invalid_update"
-            if one of them is not finite.
+        FederationError: first, "federation.malformed" for other numbers to begin with than the plan names,
+            "federation.invalid_update" if one of them is not finite.
         TrustError: "trust.bad_signature" if the server shows a key that the neighbour did not sign.
         FederationError: "federation.not_a_member" for somebody who is no neighbour; "federation.cohort_too_small" if fewer than
             the threshold are left; "federation.wrong_step" after an update; "federation.malformed" if two show the same key, or one

@@ -28,15 +28,12 @@ def log(
     as_json: JsonOption = False,
 ) -> None:
     """Submit the coordinator's own trail to a transparency log."""
-    from facekeep_server.federation.creation import COORDINATOR
-    from facekeep_server.federation.keys import load_signing_key
+    from facekeep_server.federation.coordinator import open_trail
     from facekeep_server.federation.submitting import enrol_coordinator, submit_trail
-    from facekeep_server.federation.trail import CoordinatorTrail
 
     found, clock = FederationState.open(state), SystemClock()
-    key = load_signing_key(found.key_path(COORDINATOR))
     with found.locked():
-        trail = CoordinatorTrail(found.root / "trail", key, clock)
+        trail, key = open_trail(found, clock)
         if enrol is not None:
             if code_file is None or policy is None:
                 raise ServerError("server.invalid_request", "--enrol goes with --code-file and --policy.")

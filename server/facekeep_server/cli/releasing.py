@@ -17,8 +17,6 @@ from facekeep_server.federation.state import FederationState
 
 if TYPE_CHECKING:
     from facekeep.audit import AuditEvent
-    from facekeep.signing import DeviceKey
-    from facekeep_server.federation.trail import CoordinatorTrail
     from facekeep_server.releases.evaluating import EvaluationCrops
     from facekeep_server.releases.making import Evaluating
 
@@ -109,6 +107,7 @@ def publish(
     names a log; stopped or failed meanwhile, the same command goes on.
     """
     from facekeep_server.federation.candidates import read_candidate
+    from facekeep_server.federation.coordinator import open_trail
     from facekeep_server.federation.files import read_file
     from facekeep_server.federation.fleet import read_roster
     from facekeep_server.federation.offers import request_offer
@@ -123,7 +122,7 @@ def publish(
 
     def attempt() -> Path:
         with found.locked():
-            candidate, (trail, key) = read_candidate(found, version), open_trail(found)
+            candidate, (trail, key) = read_candidate(found, version), open_trail(found, clock)
             log_release(found, require_ready(found, candidate, lines, clock.now()), trail, key, clock)
             made = publish_release(found, candidate, lines, clock.now(), recorder(trail), **options)
             if not canary:
@@ -195,21 +194,12 @@ def withhold(
     say(f"Release {version} is withheld.", {"version": version, "stage": "withheld"}, as_json=as_json)
 
 
-def open_trail(state: FederationState) -> tuple[CoordinatorTrail, DeviceKey]:
-    """Return the coordinator's trail and the key that signs it; the caller holds the lock."""
-    from facekeep_server.federation.creation import COORDINATOR
-    from facekeep_server.federation.keys import load_signing_key
-    from facekeep_server.federation.trail import CoordinatorTrail
-
-    key = load_signing_key(state.key_path(COORDINATOR))
-    return CoordinatorTrail(state.root / "trail", key, SystemClock()), key
-
-
 def recorder_of(state: FederationState) -> Callable[[AuditEvent], None]:
     """Return what writes to the coordinator's trail; the caller holds the lock."""
+    from facekeep_server.federation.coordinator import open_trail
     from facekeep_server.federation.rounds import recorder
 
-    return recorder(open_trail(state)[0])
+    return recorder(open_trail(state, SystemClock())[0])
 
 
 def _falls(given: list[str]) -> dict[float, float]:

@@ -32,10 +32,9 @@ from facekeep.protocol import Kind, Level
 from facekeep.randomness import SystemRandomness
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.candidates import base_in_use, make_candidate, newest_release
-from facekeep_server.federation.creation import COORDINATOR
+from facekeep_server.federation.coordinator import open_trail
 from facekeep_server.federation.demo_page import write_page
 from facekeep_server.federation.files import read_file
-from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.loopback import LoopbackFleet
 from facekeep_server.federation.model import import_kit, import_model, read_model
 from facekeep_server.federation.offers import ADOPTED, answers_of, request_offer
@@ -44,7 +43,6 @@ from facekeep_server.federation.processes import Processes
 from facekeep_server.federation.releasing import publish
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.running import run_until_over
-from facekeep_server.federation.trail import CoordinatorTrail
 
 # Enough that a sum of five is not drowned; what it costs is on the page.
 _NOISE: Final = 0.02
@@ -143,7 +141,7 @@ def _models(fleet: LoopbackFleet, training_kit: Path | None, say: Callable[[str]
     if training_kit is None:
         say(f"making a training kit: anchors of {_KIT_PEOPLE} synthetic people, the training graph")
         training_kit = fleet.folder / "training-kit"
-        _run([program("facekeep-models"), "training-kit", "--into", str(training_kit), "--people", str(_KIT_PEOPLE), "--json"])
+        run_part([program("facekeep-models"), "training-kit", "--into", str(training_kit), "--people", str(_KIT_PEOPLE), "--json"])
     import_kit(fleet.state, training_kit)
 
 
@@ -177,7 +175,7 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, say: Callable[[str],
     evaluation, outcome = made.evaluation(), "released"
     clock = SystemClock()
     with state.locked():
-        trail = CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), clock)
+        trail, _ = open_trail(state, clock)
         try:
             publish(state, made, clock.now(), trail.record)
             request_offer(state, range(len(fleet.devices)))
@@ -228,10 +226,15 @@ def memory_of(fleet: LoopbackFleet) -> dict[str, float]:
 
 def _process(command: str, *arguments: str) -> dict[str, Any]:
     """Run the part that may hold a face, as a process: this package imports nothing of it."""
-    return _run([sys.executable, "-m", "facekeep_models.federating", command, *arguments])
+    return run_part([sys.executable, "-m", "facekeep_models.federating", command, *arguments])
 
 
-def _run(command: list[str]) -> dict[str, Any]:
+def run_part(command: list[str]) -> dict[str, Any]:
+    """Run a program of ours; return the JSON object on its last line.
+
+    Raises:
+        ServerError: "server.unavailable" with what it printed, if it fails.
+    """
     done = subprocess.run(  # noqa: S603 - our own programs, no shell
         command,
         capture_output=True,
@@ -242,5 +245,7 @@ def _run(command: list[str]) -> dict[str, Any]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
-        raise ServerError("server.unavailable", f"{' '.join(command[1:4])} failed: {done.stderr[-400:]}")
+        # A command of ours says what is wrong as JSON on standard output; what broke it may stand on the other.
+        told = "; ".join(text[-400:] for text in (done.stdout.strip(), done.stderr.strip()) if text)
+        raise ServerError("server.unavailable", f"{' '.join(command[1:4])} failed: {told or f'exit status {done.returncode}'}")
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))

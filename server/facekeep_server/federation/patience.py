@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.files import read_file
 from facekeep_server.federation.state import FederationState
-from facekeep_server.flower.carrier import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for whom.
+
+    Attributes:
+        step_seconds: for one step of a round, at most.
+        meeting_seconds: for the fewest devices to be there.
+        poll_seconds: between two looks for answers.
+        resend_seconds: after which a letter without an answer is sent again. Above the 60 seconds in which Flower notices that a
+            SuperNode is gone, and that its supervisor waits before it starts it again.
+        resends: how often.
+        shown_seconds: between two lines of progress.
+        group: letters handed to Flower at once: each request of its interface holds them all.
+    """
+
+    step_seconds: float = 900
+    meeting_seconds: float = 600
+    poll_seconds: float = 1
+    resend_seconds: float = 120
+    resends: int = 5
+    shown_seconds: float = 5
+    group: int = 32
 
 
 def load_patience(state: FederationState) -> Patience:

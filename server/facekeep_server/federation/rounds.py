@@ -33,7 +33,8 @@ from facekeep_server.federation.fleet import SignedRoster
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.state import FederationState
 from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.rounds import Round, RoundReport, UpdatesOnDisk, restore_round, save_round
+from facekeep_server.federation.updates import UpdatesOnDisk
+from facekeep_server.rounds import Round, RoundReport, restore_round, save_round
 
 if TYPE_CHECKING:
     # Not at run time: a machine that signs releases, or only looks at the state directory, needs no Flower.

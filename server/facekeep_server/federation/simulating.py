@@ -19,6 +19,7 @@ from facekeep_server.errors import ServerError
 from facekeep_server.federation.creation import AUTHORITY, create_federation, key_name
 from facekeep_server.federation.files import replace_file
 from facekeep_server.federation.keys import load_signing_key
+from facekeep_server.federation.patience import Patience
 from facekeep_server.federation.planning import Request, plan_next
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState, Settings
@@ -72,7 +73,6 @@ def simulate(
     from flwr.serverapp import Grid, ServerApp
 
     from facekeep_server.flower.app import drive
-    from facekeep_server.flower.carrier import Patience
 
     server = ServerApp()
     patience = Patience(step_seconds=3600, meeting_seconds=600, poll_seconds=0.5, resend_seconds=3600, group=250)

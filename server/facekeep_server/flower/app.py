@@ -22,16 +22,14 @@ from facekeep.errors import FederationError
 from facekeep.protocol import Roster
 from facekeep.randomness import SystemRandomness
 from facekeep_server.errors import ServerError
-from facekeep_server.federation.creation import COORDINATOR
+from facekeep_server.federation.coordinator import open_trail
 from facekeep_server.federation.files import read_file
 from facekeep_server.federation.fleet import read_roster
-from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.offers import keep_answer, open_offer, request_offer
-from facekeep_server.federation.patience import load_patience
+from facekeep_server.federation.patience import Patience, load_patience
 from facekeep_server.federation.rounds import load_round, open_rounds, recorder, round_directory
 from facekeep_server.federation.state import ENVIRONMENT, FederationState
-from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.flower.carrier import Carrier, Patience
+from facekeep_server.flower.carrier import Carrier
 from facekeep_server.flower.conducting import Conductor
 from facekeep_server.flower.meeting import Meeting
 from facekeep_server.flower.offering import offer
@@ -74,8 +72,7 @@ def drive(
         ServerError: "server.unavailable" if another process drives this federation.
     """
     with state.locked():
-        trail = CoordinatorTrail(state.root / "trail", load_signing_key(state.key_path(COORDINATOR)), clock)
-        record, reports, shown = recorder(trail), [], say or _print
+        record, reports, shown = recorder(open_trail(state, clock)[0]), [], say or _print
         carrier = Carrier(grid, clock, pause, patience)
         met: dict[bytes, Meeting] = {}
 

@@ -18,33 +18,10 @@ from flwr.serverapp import Grid
 from facekeep.clock import Clock
 from facekeep.errors import FederationError
 from facekeep.flower.envelope import MESSAGE_TYPE, pack_request, unpack_reply
+from facekeep_server.federation.patience import Patience
 
 # Errors in place of an answer that pass when the device comes back.
 _PASSING: Final = frozenset({3, 4, 5})  # MESSAGE_UNAVAILABLE, REPLY_MESSAGE_UNAVAILABLE, NODE_UNAVAILABLE (flwr.common.constant)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for whom.
-
-    Attributes:
-        step_seconds: for one step of a round, at most.
-        meeting_seconds: for the fewest devices to be there.
-        poll_seconds: between two looks for answers.
-        resend_seconds: after which a letter without an answer is sent again. Above the 60 seconds in which Flower notices that a
-            SuperNode is gone, and that its supervisor waits before it starts it again.
-        resends: how often.
-        shown_seconds: between two lines of progress.
-        group: letters handed to Flower at once: each request of its interface holds them all.
-    """
-
-    step_seconds: float = 900
-    meeting_seconds: float = 600
-    poll_seconds: float = 1
-    resend_seconds: float = 120
-    resends: int = 5
-    shown_seconds: float = 5
-    group: int = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from typing import Protocol
 
 from facekeep.clock import Clock
 from facekeep.protocol import Action
-from facekeep_server.flower.carrier import Carrier, Letter, Patience
+from facekeep_server.federation.patience import Patience
+from facekeep_server.flower.carrier import Carrier, Letter
 from facekeep_server.flower.meeting import Meeting
 from facekeep_server.rounds import Phase, Round, RoundReport
 

@@ -14,7 +14,8 @@ from facekeep.clock import Clock
 from facekeep.errors import FacekeepError
 from facekeep.protocol import Action, Refusal
 from facekeep_server.federation.offers import ADOPTED
-from facekeep_server.flower.carrier import Carrier, Letter, Patience
+from facekeep_server.federation.patience import Patience
+from facekeep_server.flower.carrier import Carrier, Letter
 from facekeep_server.flower.meeting import Meeting
 
 UNREADABLE: Final = "federation.malformed"
