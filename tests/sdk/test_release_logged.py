@@ -18,7 +18,7 @@ from facekeep.tlog import LogProof
 from facekeep.trust import published, require_logged_release
 from facekeep.trust.logged import spelled_rounds
 from tests.sdk.release_log import COORDINATOR, OTHER_LOG, ReleaseLog, policy_fields
-from tests.sdk.test_trust import policy, release
+from tests.sdk.test_trust import PAGE, policy, release
 
 RULES = policy(**policy_fields())
 
@@ -198,3 +198,12 @@ def test_rounds_that_no_line_can_carry_are_refused_and_not_a_crash() -> None:
     log = ReleaseLog()
     number = log.tell(AuditEvent("release.published", details={**published(release(), 2).details, "release": many.digest}))
     refused(log.proof(number), many)
+
+
+def test_the_worked_example_of_the_page() -> None:
+    proof, fields = LogProof.parse(GOOD), policy_fields()
+    assert proof.extra is not None
+    blocks = PAGE.read_text().split("```\n")
+    for text in (fields["log_policy"], proof.extra.decode() + "\n", GOOD.decode()):
+        assert text in blocks
+    assert f"`{fields['coordinator']}`" in PAGE.read_text()

@@ -28,6 +28,7 @@ from facekeep_server.federation import submitting
 from facekeep_server.federation.candidates import Candidate
 from facekeep_server.federation.coordinator import open_trail
 from facekeep_server.federation.creation import load_policy, policy_toml, require_log
+from facekeep_server.federation.files import replace_file
 from facekeep_server.federation.keys import load_signing_key
 from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.submitting import enrol_coordinator, submit_trail
@@ -36,7 +37,7 @@ from facekeep_server.releases import proving
 from facekeep_server.releases.contracts import ContractDescription
 from facekeep_server.releases.evaluating import EvaluationCrops
 from facekeep_server.releases.making import make_steered
-from facekeep_server.releases.proving import log_release, until_logged
+from facekeep_server.releases.proving import log_published, log_release, until_logged
 from facekeep_server.releases.publishing import publish_release
 from facekeep_server.releases.ready import PROOF_FILE, require_ready
 from tests.flows.log_servers import ORIGIN, RealServer, free_port, running_witness, witness_line
@@ -301,6 +302,26 @@ def test_a_proof_of_another_release_or_of_another_policy_is_not_published(runnin
     require_log(running.setting.state, stranger)
     assert code_of(lambda: running.publish(candidate)) == "release.not_logged"
     assert code_of(lambda: running.log(candidate)) == "log.bad_signature"
+
+
+def test_a_release_from_before_there_was_a_log_policy_is_proved_later(
+    running: Logged,
+    packs: PackStore,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    state, trust = running.setting.state, running.trust
+    with_log = load_policy(state)
+    replace_file(state.root / "device" / "policy.toml", policy_toml(replace(with_log, log_policy=None, coordinator=None)))
+    folder = running.publish(running.candidate())
+    assert ReleaseBundle.parse((folder / "bundle").read_bytes()).proof == b""
+    assert code_of(lambda: log_published(state, folder, running.trail(), running.key(), running.clock)) == "release.not_logged"
+    require_log(state, trust)
+    for _ in range(2):
+        log_published(state, folder, running.trail(), running.key(), running.clock, ONCE)
+    assert len(running.told()) == 1
+    with open_device(tmp_path, packs, ManualClock(running.clock.now())) as device:
+        device.federation.join(with_log)
+        assert device.federation.adopt((folder / "bundle").read_bytes()).version == 1
 
 
 def test_a_policy_with_a_log_comes_back_from_its_file(logged: Logged) -> None:

@@ -79,6 +79,8 @@ def test_a_release_goes_through_the_log_on_its_way_to_devices(
         (tmp_path / "code").write_text(server.code("coordinator"))
         invoke("log", "--enrol", server.url, "--code-file", tmp_path / "code", "--policy", trust, "--state", root)
         found = invoke(*publish)
+        assert invoke("release", "log", 1, "--state", root) == {"bundle": found["bundle"]}
+        assert "server.invalid_request" in invoke("release", "log", 7, "--state", root, code=1)
     with open_device(tmp_path, packs, ManualClock(clock.now())) as device:
         device.federation.join(policy)
         assert device.federation.adopt(Path(found["bundle"]).read_bytes()).version == 1

@@ -1,4 +1,4 @@
-"""`facekeep-server federate release make | sign | publish | status | withhold`."""
+"""`facekeep-server federate release make | sign | publish | log | status | withhold`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from facekeep_server.releases.making import Evaluating
 
 release_app = typer.Typer(help="From a candidate to a release that the fleet uses.", no_args_is_help=True)
+
+WaitOption = Annotated[
+    float, typer.Option(min=0, help="Where the policy names a log: how long to try while the log or its witnesses are away.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -98,9 +102,7 @@ def publish(
     canary: Annotated[list[int] | None, typer.Option(help="Roster index of a canary device; repeat.")] = None,
     needed: Annotated[int, typer.Option(min=0, help="Canaries that have to use it before others are offered it; 0 for all.")] = 0,
     soak_hours: Annotated[float, typer.Option(min=0, help="After so long they have to say so again.")] = 0,
-    wait_minutes: Annotated[
-        float, typer.Option(min=0, help="Where the policy names a log: how long to try while the log or its witnesses are away.")
-    ] = 10,
+    wait_minutes: WaitOption = 10,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a release that enough keys signed: to its canaries first, or to the whole fleet. Logs it before, where the policy
@@ -130,13 +132,35 @@ def publish(
                 request_offer(found, range(len(read_roster(found).roster)))
             return made
 
-    folder = until_logged(attempt, 60 * wait_minutes, say=lambda line: typer.echo(line, err=True))
+    folder = until_logged(attempt, 60 * wait_minutes, say=_err)
     whom = f"{len(set(canary))} canaries" if canary else "the whole fleet"
     say(
         f"Published {folder / 'bundle'}. The next `federate run` offers it to {whom}.",
         {"bundle": str(folder / "bundle"), "canaries": sorted(set(canary or ()))},
         as_json=as_json,
     )
+
+
+@release_app.command("log")
+def log_again(
+    version: Annotated[int, typer.Argument(help="Release that is published already.")],
+    state: StateOption,
+    wait_minutes: WaitOption = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove a published release anew, by the policy that devices have now: its log, its keys, its witnesses."""
+    from facekeep_server.federation.coordinator import open_trail
+    from facekeep_server.releases.proving import log_published, until_logged
+
+    found, clock = FederationState.open(state), SystemClock()
+    folder = _folder_of(found, version)
+
+    def attempt() -> None:
+        with found.locked():
+            log_published(found, folder, *open_trail(found, clock), clock)
+
+    until_logged(attempt, 60 * wait_minutes, say=_err)
+    say(f"Proved: {folder / 'bundle'}", {"bundle": str(folder / "bundle")}, as_json=as_json)
 
 
 @release_app.command()
@@ -182,13 +206,11 @@ def withhold(
 ) -> None:
     """Offer a release to nobody any more. Devices that use it are rolled back by their operators."""
     from facekeep.errors import ReleaseError
-    from facekeep_server.releases.rollout import release_folders, require_code
+    from facekeep_server.releases.rollout import require_code
     from facekeep_server.releases.rollout import withhold as withhold_release
 
     found = FederationState.open(state)
-    folder = next((path for path in release_folders(found) if int(path.name) == version), None)
-    if folder is None:
-        raise ServerError("server.invalid_request", "There is no such release.")
+    folder = _folder_of(found, version)
     with found.locked():
         withhold_release(found, folder, ReleaseError(require_code(code), reason), recorder_of(found))
     say(f"Release {version} is withheld.", {"version": version, "stage": "withheld"}, as_json=as_json)
@@ -200,6 +222,19 @@ def recorder_of(state: FederationState) -> Callable[[AuditEvent], None]:
     from facekeep_server.federation.rounds import recorder
 
     return recorder(open_trail(state, SystemClock())[0])
+
+
+def _folder_of(state: FederationState, version: int) -> Path:
+    from facekeep_server.releases.rollout import release_folders
+
+    folder = next((path for path in release_folders(state) if int(path.name) == version), None)
+    if folder is None:
+        raise ServerError("server.invalid_request", "There is no such release.")
+    return folder
+
+
+def _err(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _falls(given: list[str]) -> dict[float, float]:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 from facekeep.audit.entry import TrailEntry, device_id
@@ -21,18 +23,21 @@ from facekeep.audit.following import FollowedLog
 from facekeep.audit.reading import read_entry
 from facekeep.clock import Clock
 from facekeep.errors import LogError, ReleaseError
+from facekeep.protocol.release import ReleaseBundle
 from facekeep.signing import DeviceKey
 from facekeep.submission import LogRefusal, Patience
 from facekeep.submission.witnessing import have_witnessed
 from facekeep.tlog import LogProof, TrustPolicy
 from facekeep.trust import published, require_logged_release
 from facekeep.trust.logged import PUBLISHED
-from facekeep_server.federation.files import make_directory, replace_file
+from facekeep_server.federation.creation import load_policy
+from facekeep_server.federation.files import make_directory, read_file, replace_file
 from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
 from facekeep_server.federation.submitting import Standing, connect, find_standing, follow, submit_trail
 from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.releases.ready import PROOF_FILE, ReadyRelease
+from facekeep_server.releases.ready import PROOF_FILE, ReadyRelease, count_signatures
+from facekeep_server.releases.rollout import read_release
 
 _T = TypeVar("_T")
 _AGAIN: Final = "Nothing was offered. Give the same command again: it goes on where it stopped."
@@ -82,6 +87,38 @@ def log_release(
     replace_file(ready.folder / PROOF_FILE, proof, mode=0o644)
 
 
+def log_published(
+    state: FederationState,
+    folder: Path,
+    trail: CoordinatorTrail,
+    key: DeviceKey,
+    clock: Clock,
+    patience: Patience | None = None,
+) -> None:
+    """Put a proof that the devices' policy accepts into the bundle of a release that is published already.
+
+    For a policy that names a log, other witnesses or another key of the log than it did then: a device that joins by it goes
+    through the releases from the first on.
+
+    Args:
+        state: of the federation; the caller holds its lock.
+        folder: the release's.
+        trail: the coordinator's.
+        key: the coordinator's.
+        clock: dates requests.
+        patience: how long each request is tried.
+
+    Raises:
+        ReleaseError: what `log_release` raises; "release.not_logged" without a log policy too. LogError: likewise.
+    """
+    policy, bundle = load_policy(state), ReleaseBundle.parse(read_file(folder / "bundle"))
+    if policy.log_policy is None:
+        raise ReleaseError("release.not_logged", "The policy names no log: facekeep-server federate log-policy FILE.")
+    ready = ReadyRelease(read_release(folder), bundle.note, count_signatures(bundle.note), policy, folder)
+    log_release(state, ready, trail, key, clock, patience)
+    replace_file(folder / "bundle", replace(bundle, proof=ready.proof).to_bytes(), mode=0o644)
+
+
 def until_logged(
     attempt: Callable[[], _T],
     seconds: float,
@@ -104,7 +141,7 @@ def until_logged(
                 raise
             if now() >= end:
                 raise ReleaseError("release.not_logged", f"The release is not in the log yet. {error.args[0]} {_AGAIN}") from None
-            say(f"{error.code}: waiting for the log")
+            say(f"{error.code}: waiting for the log and its witnesses")
         pause(min(_PAUSES[min(tried, len(_PAUSES) - 1)], max(end - now(), 0.0)))
         tried += 1
 

@@ -48,6 +48,11 @@ class ReadyRelease:
         return read_file(path) if path.is_file() else b""
 
 
+def count_signatures(note: str) -> int:
+    """Return how many signature lines a note has."""
+    return len(note.rpartition("\n\n")[2].splitlines())
+
+
 def require_ready(state: FederationState, candidate: Candidate, signatures: list[str], now: datetime) -> ReadyRelease:
     """Return a candidate as the release it may become.
 
@@ -76,4 +81,4 @@ def require_ready(state: FederationState, candidate: Candidate, signatures: list
     folder = state.root / "releases" / f"{release.version:05d}"
     if folder.is_dir() and stage_of(folder) is not None:
         raise ServerError("server.invalid_request", f"Release {release.version} was published already.")
-    return ReadyRelease(release, note, len(note.rpartition("\n\n")[2].splitlines()), policy, folder)
+    return ReadyRelease(release, note, count_signatures(note), policy, folder)
