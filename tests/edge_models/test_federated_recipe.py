@@ -205,9 +205,19 @@ def test_the_whole_gain_of_a_row_is_that_of_its_own_fleet() -> None:
     fleets = {row.name: row.fleet for row in ROWS if row.how == "central"}
     for row in ROWS:
         if row.how == "fleet":
-            assert fleets[row.whole] == row.fleet
+            assert fleets[row.whole.removesuffix(EARLY)] == row.fleet
         else:
             assert row.whole.removesuffix(EARLY) in fleets
+
+
+def test_the_level_early_is_the_first_numbers_of_the_channels(network: Network) -> None:
+    early = Network("early")
+    assert len(early.start) == early.early == USED_NUMBERS
+    assert torch.equal(early.start, network.start[:USED_NUMBERS])
+    moved = early.start * 1.1
+    among_all = network.start.clone()
+    among_all[:USED_NUMBERS] = moved
+    assert torch.equal(early.whole(moved), network.whole(among_all))
 
 
 def test_attacks_find_what_is_there_and_nothing_where_nothing_is() -> None:

@@ -34,6 +34,7 @@ from facekeep.training import TrainingKit, TrainingSettings
 from facekeep.training.kit import DESCRIPTION_FILE, KIT_DIRECTORY
 from facekeep_models.people import draw_person, synthetic_person
 from facekeep_models.training.gradients.kit import KitRequest, make_kit
+from facekeep_server.releases.recommended import USED
 from facekeep_server.rounds import Round
 from tests.biometric_search import BiometricSearch
 from tests.flows.test_federated_round import completed
@@ -133,11 +134,12 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     files = store.read_files(*EMBEDDER.split("/"))
     base = hashlib.sha256(files["facekeep_embedder.onnx"]).hexdigest()
     rounds = []
-    for level in (Level.HEAD, Level.CHANNELS):
+    # Of the channels what a fleet should train, the layers before the second stage.
+    for level, length in ((Level.HEAD, None), (Level.CHANNELS, USED)):
         settings = TrainingSettings(steps=2, rate=1e-3, optimiser="adam", negatives=4, keep=0.0).to_value()
         signed, cohort = fleet.plan(
             level=level,
-            length=kit.parameters.length_of(level.value),
+            length=length or kit.parameters.length_of(level.value),
             base=base,
             clip=0.5,
             noise_multiplier=0.05,
@@ -243,7 +245,8 @@ def test_plans_for_another_model_or_kit_are_refused(scenario: Scenario) -> None:
     running = fleet.begin(signed, cohort)
     out = next(iter(running.outbox()))
     request = PrepareRequest.parse(out.body)
-    for changes in ({"base": "11" * 32}, {"length": 49_151}, {"settings": {"steps": 1}}, {"level": Level.DEEP}):
+    between = {"level": Level.CHANNELS, "length": USED - 1}
+    for changes in ({"base": "11" * 32}, {"length": 49_151}, between, {"settings": {"steps": 1}}, {"level": Level.DEEP}):
         plan = fleet.sign(replace(signed.plan, **changes))
         with pytest.raises(FacekeepError) as caught:
             scenario.devices[0].handle("prepare", replace(request, plan_note=plan.note).to_bytes())
@@ -274,7 +277,7 @@ def test_training_begins_where_the_plan_says(scenario: Scenario) -> None:
             in_use = ready.parameters.copy()
             if start is not None:
                 ready = kind.start_from(ready, plan, start)
-            part = ready.model.table.parameters.range_of(plan.level.value)
+            part = ready.model.table.parameters.range_of(plan.level.value, plan.length)
             outside = np.ones(len(in_use), dtype=bool)
             outside[part] = False
             np.testing.assert_array_equal(ready.parameters[outside], in_use[outside])
@@ -286,12 +289,12 @@ def test_training_begins_where_the_plan_says(scenario: Scenario) -> None:
                 assert gathered is not None
             return np.array(kind.contribute(ready, plan, [gathered]).vector)
 
-        for level in (Level.HEAD, Level.CHANNELS):
-            length = scenario.kit.parameters.length_of(level.value)
+        for level, count in ((Level.HEAD, None), (Level.CHANNELS, None), (Level.CHANNELS, USED)):
+            length = count or scenario.kit.parameters.length_of(level.value)
             plan = replace(last, level=level, length=length, step=1.0, clip_units=1, noise_variance=0)
             ready = kind.ready(device._context, scenario.fleet.policy, plan)
             row = facekeep.training.read_parameters(ready.model.content, ready.model.table)
-            row = row[scenario.kit.parameters.range_of(level.value)].astype("<f4")
+            row = row[scenario.kit.parameters.range_of(level.value, length)].astype("<f4")
             usual = trained(plan, None)
             moved = (row + np.float32(0.01) * np.sign(row)).astype("<f4").tobytes()
             named = replace(plan, settings={**plan.settings, "start": hashlib.sha256(moved).hexdigest()})

@@ -303,6 +303,28 @@ def test_training_by_the_graph(shipped: Shipped, level: str) -> None:
     assert train(moved, whole).losses[0] < train(plan=whole).losses[0]
 
 
+def test_the_first_layers_alone_take_the_step_they_take_among_all(shipped: Shipped) -> None:
+    length = 992
+    plan = TrainingSettings(steps=1, batch=6, rate=0.05, keep=0.1, negatives=16)
+    samples = TrainingSamples(shipped.labels, crops=shipped.crops)
+
+    def train(length: int | None, plan: TrainingSettings = plan) -> LocalResult:
+        given = ("channels", shipped.parameters, samples, shipped.centres, shipped.anchors, plan)
+        return train_locally(*given, table=shipped.table, session=shipped.session, length=length)
+
+    whole, first = train(None), train(length)
+    assert np.array_equal(first.update, whole.update[:length])
+    assert first.losses == whole.losses
+    # From the second step on they differ: the others did not move.
+    twice = replace(plan, steps=2)
+    assert train(length, twice).update.shape == (length,)
+    assert not np.array_equal(train(length, twice).update, train(None, twice).update[:length])
+    for wrong in (0, 991, 993, shipped.table.length):
+        with pytest.raises(FederationError) as caught:
+            train(wrong)
+        assert caught.value.code == "federation.plan_refused"
+
+
 def test_the_head_needs_no_pictures_and_agrees_with_deep(shipped: Shipped) -> None:
     plan = TrainingSettings(steps=1, batch=6, rate=0.5, keep=0.2, negatives=16)
     settled = (shipped.centres, shipped.anchors, plan)

@@ -53,6 +53,20 @@ def test_levels_are_runs_of_the_row() -> None:
     assert [LAYOUT.range_of(level) for level in ("channels", "head", "deep")] == [slice(0, 8), slice(8, 14), slice(0, 14)]
     assert [LAYOUT.length_of(level) for level in LEVELS] == [8, 6, 14]
     assert (LAYOUT.length, LAYOUT.dimension, LAYOUT.features_dimension) == (14, 2, 3)
+    ends = [tensor.start + tensor.length for tensor in LAYOUT.tensors]
+    assert [LAYOUT.range_of("deep", end) for end in ends] == [slice(0, end) for end in ends]
+    assert LAYOUT.range_of("head", 6) == slice(8, 14)
+    for level, length in [
+        ("deep", 0),
+        ("deep", -1),
+        ("deep", 15),
+        ("channels", 14),
+        ("head", 8),
+        *(("deep", end - 1) for end in ends),
+    ]:
+        with pytest.raises(FederationError) as caught:
+            LAYOUT.range_of(level, length)
+        assert caught.value.code == "federation.plan_refused"
     alone = parse_parameter_table([[HEAD, [2, 3]]])
     assert alone.levels == ("head",)
     for level in ("deep", "channels", "everything"):

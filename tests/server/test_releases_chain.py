@@ -18,12 +18,14 @@ from facekeep.participation import Contribution
 from facekeep.protocol import Action, Kind, Level, RoundPlan, TrainRequest
 from facekeep.protocol.release import ReleasedPoint
 from facekeep.randomness import SystemRandomness
+from facekeep.training.patching import read_parameters
 from facekeep_server.cli.app import app
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.candidates import Candidate, chain_of, make_candidate
 from facekeep_server.federation.model import import_model, read_model
 from facekeep_server.federation.planning import Request, plan_next
 from facekeep_server.federation.rounds import load_round
+from facekeep_server.releases import chaining
 from facekeep_server.releases.chaining import Steering, continue_after
 from facekeep_server.releases.making import make_release, make_steered
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
@@ -189,6 +191,56 @@ def test_only_the_first_numbers_move_in_every_step(chain: Chain) -> None:
         np.testing.assert_array_equal(row[7:], chain.model[7:])
         assert (row[:7] != chain.model[:7]).all()
     assert (values(candidate)[:7] != began[:7]).all()
+
+
+def test_rounds_that_train_the_first_numbers_alone_leave_the_rest(chain: Chain) -> None:
+    first_tensor = TABLE.tensors[0].length
+    part: dict[str, Any] = {"level": Level.DEEP, "length": first_tensor}
+    for number, device in enumerate(chain.fleet.devices):
+        move = np.linspace(-0.01, 0.01, TABLE.length, dtype=np.float32) * np.float32(number + 1)
+        device.make = (
+            lambda plan, subjects, move=move: Contribution(  # type: ignore[method-assign, misc]
+                move[: plan.length], {extra.name: 1.0 for extra in plan.extras}
+            )
+        )
+    chain.round(**part)
+    chain.round(1, **part)
+    assert len(chain.learners[0].began[-1]) == 4 * first_tensor
+    candidate, whole = make_steered(chain.state, [2], HEAVY), read_model(chain.state).parameters
+    assert values(candidate).shape == (TABLE.length,)
+    np.testing.assert_array_equal(values(candidate)[first_tensor:], whole[first_tensor:])
+    moved = values(candidate)[:first_tensor] - whole[:first_tensor]
+    # Two steps of 0.5, the second with half of the first.
+    np.testing.assert_allclose(moved, 1.25 * 3.5 * np.linspace(-0.01, 0.01, TABLE.length)[:first_tensor], rtol=1e-2, atol=1e-5)
+    np.testing.assert_array_equal(read_parameters(candidate.model, read_model(chain.state).table), values(candidate))
+    # A round of all numbers is no step of this chain, and none of it begins where it ended.
+    chain.round(level=Level.DEEP, length=TABLE.length)
+    assert chain.refused(2, 3) == "server.invalid_request"
+    with pytest.raises(ServerError, match="numbers to begin with"):
+        chain.plan(2, level=Level.DEEP, length=TABLE.length)
+
+
+def test_with_each_release_the_rate_begins_anew(chain: Chain) -> None:
+    falling = ServerOptimiser("average", 1.0, rounds=4)
+    for after in ((), (1,), (2,)):
+        chain.round(*after, optimiser=falling)
+    steering = Steering(chain.state, falling)
+    chain_of(chain.state, [3], steering)
+    assert steering.kept[-1].taken == 3
+    rates = [step(falling, steering.kept[-1], np.ones(LENGTH), number)[0][0] for number in range(6)]
+    np.testing.assert_allclose(rates, [1, 0.5 + 0.5 * np.sqrt(0.5), 0.5, 0.5 - 0.5 * np.sqrt(0.5), 0, 0], atol=1e-12)
+    # What goes on from a release has its momentum, and the whole rate.
+    kept = chain.state.root / "releases" / "00001"
+    kept.mkdir(parents=True)
+    newest = chaining.newest_release
+    try:
+        chaining.newest_release = lambda state: (None, kept)  # type: ignore[assignment, return-value]
+        (kept / "optimiser").write_bytes(steering.kept[-1].to_bytes(falling))
+        again = Steering(chain.state, falling)
+        np.testing.assert_allclose(again(np.ones(LENGTH)), 1.0)
+        assert again.kept[-1].taken == 4
+    finally:
+        chaining.newest_release = newest
 
 
 def test_a_round_that_was_not_completed_is_nowhere_to_begin(chain: Chain) -> None:

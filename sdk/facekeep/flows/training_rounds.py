@@ -75,7 +75,8 @@ class TrainingContribution:
         """Return model, kit and settings.
 
         Raises:
-            FederationError: "federation.plan_refused" for another model than the one in use, another kit, or another length.
+            FederationError: "federation.plan_refused" for another model than the one in use, another kit, or a level or
+                length that it does not have.
             ReleaseError: "release.wrong_model" if nothing here can be trained.
             ModelError, VaultError: with a stable code.
         """
@@ -84,8 +85,8 @@ class TrainingContribution:
         # Trained on another model, an update would move this one somewhere nobody meant.
         if plan.base != model.in_use:
             raise _refused("it trains another model than the one in use here; adopt the release it is based on first")
-        if plan.length != model.table.parameters.length_of(plan.level.value):
-            raise _refused("its updates have another length than this model has at its level")
+        # Refuses a level, or a part of one, that this model does not have.
+        model.table.parameters.range_of(plan.level.value, plan.length)
         kit = read_kit(context, policy)
         if kit.rest_sha256 != model.table.rest_sha256 or kit.parameters != model.table.parameters:
             raise _refused("the training kit of this device is of another model")
@@ -103,7 +104,7 @@ class TrainingContribution:
             FederationError: "federation.plan_refused" for a level this model does not have.
         """
         row = ready.parameters.copy()
-        row[ready.model.table.parameters.range_of(plan.level.value)] = np.frombuffer(start, "<f4")
+        row[ready.model.table.parameters.range_of(plan.level.value, plan.length)] = np.frombuffer(start, "<f4")
         return replace(ready, parameters=row)
 
     def gather(self, ready: _Bench, transaction: VaultTransaction, handle: SubjectHandle, plan: RoundPlan) -> _Subject | None:
@@ -153,6 +154,7 @@ class TrainingContribution:
                 table=ready.model.table.parameters,
                 session=None if is_head else _open_graph(ready),
                 seed=int(plan.seed[:15], 16),
+                length=plan.length,
             )
         finally:
             for array in (centres, crops, features):

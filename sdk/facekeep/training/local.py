@@ -69,6 +69,7 @@ def train_locally(
     table: ParameterTable,
     session: TrainingSession | None = None,
     seed: int = 0,
+    length: int | None = None,
 ) -> LocalResult:
     """Return the update that training on `samples` gives: the same for the same arguments.
 
@@ -82,15 +83,18 @@ def train_locally(
         table: layout of `parameters`.
         session: `train.onnx`; needed by every level but "head".
         seed: of the order of the samples.
+        length: of the update: only the first so many numbers of the level are trained; all of them if left out.
 
     Raises:
         FederationError: "federation.invalid_update" where something is not finite or does not fit together;
-            "federation.plan_refused" for a level this model does not have; "federation.nothing_to_contribute" without what the
-            level needs (crops, features).
+            "federation.plan_refused" for a level or a length this model does not have; "federation.nothing_to_contribute" without
+            what the level needs (crops, features).
         ModelError: "model.invalid_model" where the runtime refuses.
     """
     # 1 inputs
-    part = table.range_of(level)
+    part = table.range_of(level, length)
+    # What the engine gives is of the head alone, or of the whole row.
+    of_gradient = slice(0, part.stop - part.start) if level == "head" else part
     row = _finite(parameters, (table.length,), "parameters").astype(np.float64)
     require_units(centres, table.dimension, "centres")
     require_units(anchors, table.dimension, "anchors")
@@ -124,7 +128,7 @@ def train_locally(
         if settings.patience and since_best >= settings.patience:
             return LocalResult(_update(row, start, part), tuple(losses), step, stopped_early=True)
         # 6 step
-        row[part] += optimiser.change(_finite(seen.gradient[part if level != "head" else slice(None)], None, "gradient"))
+        row[part] += optimiser.change(_finite(seen.gradient[of_gradient], None, "gradient"))
     return LocalResult(_update(row, start, part), tuple(losses), settings.steps, stopped_early=False)
 
 

@@ -84,18 +84,32 @@ class ParameterTable:
         """What can be trained of this model: a build of 8 bits has its last linear map only."""
         return LEVELS if len(self.tensors) > 1 else ("head",)
 
-    def range_of(self, level: str) -> slice:
+    def range_of(self, level: str, length: int | None = None) -> slice:
         """Return which part of the row a level trains.
 
+        Args:
+            level: which.
+            length: only its first so many numbers, which are the layers nearest to the picture; all of them if left out.
+
         Raises:
-            FederationError: "federation.plan_refused" for a level that this model does not have.
+            FederationError: "federation.plan_refused" for a level that this model does not have, or a length at which none of its
+                tensors ends.
         """
         if level not in self.levels:
             raise FederationError(
                 "federation.plan_refused", f"This model can train {', '.join(self.levels)}; asked for another level."
             )
         head = self.tensors[-1].start
-        return {"channels": slice(0, head), "head": slice(head, self.length), "deep": slice(0, self.length)}[level]
+        whole = {"channels": slice(0, head), "head": slice(head, self.length), "deep": slice(0, self.length)}[level]
+        if length is None:
+            return whole
+        # Half a tensor trained is nothing that anybody meant.
+        stop = whole.start + length
+        if stop > whole.stop or all(tensor.start + tensor.length != stop for tensor in self.tensors):
+            raise FederationError(
+                "federation.plan_refused", f"No tensor of the level {level} ends after its first {length} numbers."
+            )
+        return slice(whole.start, stop)
 
     def length_of(self, level: str) -> int:
         """Return how many numbers a level trains.

@@ -22,7 +22,7 @@ OptimiserOption = Annotated[str, typer.Option(help="average, momentum or adam.")
 RateOption = Annotated[float | None, typer.Option(help="By which a step is multiplied; 1 for average and momentum.")]
 MomentumOption = Annotated[float, typer.Option(help="Share of earlier updates that stays.")]
 MemoryOption = Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")]
-FallsOption = Annotated[int, typer.Option(min=0, help="Steps over which the rate falls to nothing; 0 for never.")]
+FallsOption = Annotated[int, typer.Option(min=0, help="Rounds of one release over which the rate falls to nothing; 0 for never.")]
 FirstOption = Annotated[int, typer.Option(min=0, help="Only the first so many numbers change; 0 for all.")]
 
 
@@ -41,7 +41,7 @@ def candidate(
     rate: RateOption = None,
     momentum: MomentumOption = recommended.OPTIMISER.momentum,
     memory: MemoryOption = recommended.OPTIMISER.memory,
-    falls_over: FallsOption = 0,
+    falls_over: FallsOption = recommended.ROUNDS,
     first: FirstOption = 0,
     as_json: JsonOption = False,
 ) -> None:

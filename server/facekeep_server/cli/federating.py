@@ -225,7 +225,10 @@ def plan(
     groups: Annotated[int, typer.Option(min=1, help="Sums that the cohort falls into, each checked by its norm.")] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE for the devices' training; repeat.")] = None,
     hours: Annotated[float, typer.Option(min=0.05, max=168, help="Until the deadline.")] = 12,
-    length: Annotated[int | None, typer.Option(min=1, help="Numbers in an update; from the model if left out.")] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Numbers in an update, the first of the level; left out: what gains most of this model."),
+    ] = None,
     base: Annotated[str | None, typer.Option(help="SHA-256 of what is trained on; the release in use if left out.")] = None,
     after: Annotated[
         list[int] | None,
@@ -235,7 +238,7 @@ def plan(
     rate: RateOption = None,
     momentum: MomentumOption = recommended.OPTIMISER.momentum,
     memory: MemoryOption = recommended.OPTIMISER.memory,
-    falls_over: FallsOption = 0,
+    falls_over: FallsOption = recommended.ROUNDS,
     first: FirstOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -252,13 +255,14 @@ def plan(
         raise ServerError("server.invalid_request", "Plan it with `federate calibrate` or `federate demographics`.")
     found = FederationState.open(state)
     if length is None or base is None:
-        length = length or read_model(found).table.parameters.length_of(level.value)
+        length = length or recommended.trained_of(read_model(found).table.parameters, level)
         base = base or base_in_use(found)
     begin, behind = b"", tuple[int, ...]()
     if after:
         chain = continue_after(found, after, steering_of(optimiser, rate, momentum, memory, falls_over, first))
-        if chain.level is not level or len(chain.parameters) != 4 * length:
-            raise ServerError("server.invalid_request", f"Those rounds trained the level {chain.level.value}; go on at the same.")
+        if (chain.level, chain.length) != (level, length):
+            told = f"{chain.length} numbers of the level {chain.level.value}"
+            raise ServerError("server.invalid_request", f"Those rounds trained {told}; go on with the same.")
         begin, behind = chain.parameters, chain.rounds
     request = Request(
         kind=kind,
@@ -278,10 +282,18 @@ def plan(
     with found.locked():
         made, _ = plan_next(found, request, SystemClock().now(), SystemRandomness())
     text = (
-        f"Round {made.round}: {made.cohort_size} devices invited, at least {made.minimum} have to answer, "
+        f"Round {made.round}: {made.length:,} numbers of the level {made.level.value}, "
+        f"{made.cohort_size} devices invited, at least {made.minimum} have to answer, "
         f"epsilon {made.epsilon:.3g} at delta {made.delta:g} for each."
     )
-    value = {"round": made.round, "cohort": made.cohort_size, "minimum": made.minimum, "epsilon": made.epsilon}
+    value = {
+        "round": made.round,
+        "level": made.level.value,
+        "length": made.length,
+        "cohort": made.cohort_size,
+        "minimum": made.minimum,
+        "epsilon": made.epsilon,
+    }
     say(text, value, as_json=as_json)
 
 

@@ -3,8 +3,8 @@
     candidates/NNNNN/model         the patched model file
                      parameters    numbers of the level, little-endian float32
                      candidate.json  what it was made of
-                     evaluation.json, vectors.f32   what the gate measured (`facekeep_server.releases.making`), or what
-                                                    `python -m facekeep_models.federating judge` did elsewhere
+                     evaluation.json, vectors.f32   what the gate measured (`facekeep_server.releases.making`), or what somebody
+                                                    else did, elsewhere
 
 Nothing here looks at a picture, and none that is evaluated on comes from a device: whoever evaluates brings pictures of their own.
 """
@@ -21,7 +21,7 @@ from typing import Any, Final
 from facekeep.note import unsafe_note_text
 from facekeep.protocol import Level
 from facekeep.protocol.release import ModelRelease
-from facekeep.training.patching import patched
+from facekeep.training.patching import patched, read_parameters
 from facekeep_server.errors import ServerError
 from facekeep_server.federation.chain import Chain, Steer, follow_chain
 from facekeep_server.federation.files import make_directory, read_file, replace_file
@@ -68,7 +68,7 @@ class Candidate:
         path = self.folder / "evaluation.json"
         if not path.is_file():
             raise ServerError(
-                "server.invalid_request", f"Evaluate it first: python -m facekeep_models.federating judge {self.folder}"
+                "server.invalid_request", "Evaluate it: facekeep-server federate release make --crops FOLDER --contract FILE"
             )
         found = dict(json.loads(read_file(path)))
         if found.get("model") != hashlib.sha256(self.model).hexdigest():
@@ -100,8 +100,12 @@ def make_candidate(state: FederationState, rounds: Sequence[int], *, steer: Stee
     """
     chain = chain_of(state, rounds, steer or (lambda mean: mean))
     newest, table = newest_release(state), read_model(state).table
-    made = patched(model_in_use(state), table, chain.level.value, chain.parameters, sha256=None)
-    return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, chain.parameters, made)
+    content = model_in_use(state)
+    # A release states its level whole; what the rounds did not train stays.
+    whole = read_parameters(content, table)[table.parameters.range_of(chain.level.value)].astype("<f4").tobytes()
+    numbers = chain.parameters + whole[len(chain.parameters) :]
+    made = patched(content, table, chain.level.value, numbers, sha256=None)
+    return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, numbers, made)
 
 
 def chain_of(state: FederationState, rounds: Sequence[int], steer: Steer) -> Chain:

@@ -28,7 +28,7 @@ class Step:
 
     Attributes:
         rounds: numbers of those averaged, in order.
-        parameters: of the level after it, little-endian float32.
+        parameters: those trained after it, little-endian float32.
     """
 
     rounds: tuple[int, ...]
@@ -41,10 +41,12 @@ class Chain:
 
     Attributes:
         level: of all its rounds.
+        length: how many numbers of the level, the first of them, all its rounds trained.
         steps: one or more, in order.
     """
 
     level: Level
+    length: int
     steps: tuple[Step, ...]
 
     @property
@@ -54,7 +56,7 @@ class Chain:
 
     @property
     def parameters(self) -> bytes:
-        """Of the level after the last step, little-endian float32."""
+        """Those trained after the last step, little-endian float32."""
         return self.steps[-1].parameters
 
 
@@ -73,13 +75,13 @@ def follow_chain(
 
     Raises:
         ServerError: "server.invalid_request" for a round that is not a completed one of training on the model in use, for rounds of
-            several levels, or for one that began at other numbers than the steps before it give.
+            several levels or lengths, or for one that began at other numbers than the steps before it give.
     """
     plans = _plans(state, rounds, in_use)
-    if len({plan.level for plan in plans}) != 1:
-        raise ServerError("server.invalid_request", "A candidate is made of one round or more, all of one level.")
-    level = plans[0].level
-    row = read_parameters(content, base.table)[base.table.parameters.range_of(level.value)]
+    if len({(plan.level, plan.length) for plan in plans}) != 1:
+        raise ServerError("server.invalid_request", "A candidate is made of one round or more, all of one level and one length.")
+    level, length = plans[0].level, plans[0].length
+    row = read_parameters(content, base.table)[base.table.parameters.range_of(level.value, length)]
     waiting: dict[str | None, list[int]] = {}
     for plan in plans:
         waiting.setdefault(plan.start, []).append(plan.round)
@@ -98,7 +100,7 @@ def follow_chain(
             f"Round {told} began at other numbers than the rounds before it give with this optimiser: name every one of them, "
             "and the optimiser that the plan was made with.",
         )
-    return Chain(level, tuple(steps))
+    return Chain(level, length, tuple(steps))
 
 
 def _plans(state: FederationState, rounds: Sequence[int], in_use: str) -> list[RoundPlan]:

@@ -74,12 +74,13 @@ def plan_next(
 
     Raises:
         ServerError: "server.invalid_request" while another round waits: both would be charged, and one of them trained on a base
-        that
-            is no more; "server.no_key".
+            that is no more; or for numbers to begin with of another length; "server.no_key".
         FederationError: "federation.cohort_too_small", "federation.plan_refused".
     """
     if open_rounds(state):
         raise ServerError("server.invalid_request", "A planned round waits to be run; run it before planning the next one.")
+    if len(request.start) not in (0, 4 * request.length):
+        raise ServerError("server.invalid_request", f"The numbers to begin with are not the {request.length} that are trained.")
     policy, signed = load_policy(state), read_roster(state)
     suspects = suspected(state, len(signed.roster)) if request.leave_out_suspects else frozenset()
     candidates = [index for index in range(len(signed.roster)) if index not in suspects]

@@ -38,7 +38,7 @@ class Steering:
 
     def __call__(self, mean: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the change that a mean update makes."""
-        change, after = step(self.optimiser, self.kept[-1] if self.kept else self._first(len(mean)), mean)
+        change, after = step(self.optimiser, self.kept[-1] if self.kept else self._first(len(mean)), mean, len(self.kept))
         self.kept.append(after)
         return change
 

@@ -31,7 +31,7 @@ class ServerOptimiser:
         rate: by which a step is multiplied.
         momentum: share of the earlier updates that stays.
         memory: of "adam": share of the earlier squares that stays.
-        rounds: over which the rate falls to nothing along a cosine; 0 for a constant rate.
+        rounds: over which the rate falls to nothing along a cosine on the way to one release; 0 for a constant rate.
         used: only the first so many numbers change; 0 for all. Numbers at the end may hold more noise than they can teach.
     """
 
@@ -98,9 +98,15 @@ class OptimiserState:
 
 
 def step(
-    optimiser: ServerOptimiser, state: OptimiserState, mean: NDArray[np.floating[Any]]
+    optimiser: ServerOptimiser, state: OptimiserState, mean: NDArray[np.floating[Any]], number: int = 0
 ) -> tuple[NDArray[np.float64], OptimiserState]:
     """Return by how much the parameters change, (P,) float64, and the state after it.
+
+    Args:
+        optimiser: how.
+        state: before it.
+        mean: (P,) update.
+        number: of the step among those on the way to one release, from 0: with each release the rate begins anew.
 
     Raises:
         ServerError: "server.invalid_request" for an update of another length, or one that is not finite.
@@ -112,7 +118,7 @@ def step(
         update = np.where(np.arange(len(update)) < optimiser.used, update, 0.0)
     taken, rate = state.taken + 1, optimiser.rate
     if optimiser.rounds:
-        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, state.taken / optimiser.rounds)))
+        rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, number / optimiser.rounds)))
     if optimiser.kind == "average":
         return rate * update, OptimiserState(taken, state.first, state.second)
     if optimiser.kind == "momentum":

@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from facekeep.protocol import Level
+from facekeep.training.parameters import ParameterTable
 from facekeep_server.releases.optimising import ServerOptimiser
 
 LEVEL: Final = Level.CHANNELS
 CLIP: Final = 0.25
 ROUNDS: Final = 12
 OPTIMISER: Final = ServerOptimiser("adam", rate=0.005, momentum=0.8, memory=0.95, rounds=ROUNDS)
-# Of a row of facekeep-embedder at the level `channels`: what lies before the second stage. Behind it a fleet is learnt by heart.
+# Of the 5,408 numbers of facekeep-embedder at the level `channels`: what lies before the second stage. Behind it a fleet is learnt
+# by heart.
 USED: Final = 992
+_WHOLE: Final = 5408
 # NAME=VALUE of `facekeep.training.TrainingSettings`; one step over everything that a device has.
 # Near the person's own template: near the old model's answer to a poor picture, `keep` would forbid what is to be learnt.
 TRAINING: Final = (
@@ -28,3 +31,13 @@ TRAINING: Final = (
     "keep_near=centre",
     "negatives=256",
 )
+
+
+def trained_of(table: ParameterTable, level: Level) -> int:
+    """Return how many numbers of a level a plan should train, the first of them: all, unless the model is one we measured.
+
+    Raises:
+        FederationError: "federation.plan_refused" for a level that this model does not have.
+    """
+    whole = table.length_of(level.value)
+    return USED if level is LEVEL and whole == _WHOLE else whole

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         models, history = bench.train(row, watch_every=options.watch, say=_say)
         network = bench.network(row.plan.level)
         measured[row.name] = measure(network, models, scenes)
-        if row.how in {"central", "fleet"} and network.early:
+        if row.how in {"central", "fleet"} and 0 < network.early < len(network.start):
             measured[row.name + EARLY] = measure(network, [network.without_late(each) for each in models], scenes)
         if history:
             curves[row.name] = history

@@ -16,7 +16,7 @@ from facekeep_models.catalogue import WEIGHTS
 from facekeep_models.training.gradients.torch_graph import TorchGraph, unit_rows
 
 SHIPPED: Final = WEIGHTS / "facekeep-embedder" / "onnx-fp32" / "facekeep_embedder.onnx"
-Level = Literal["channels", "head", "deep"]
+Level = Literal["early", "channels", "head", "deep"]
 HEAD: Final = "head.weight"
 # Where the second stage begins: before it the network sees light and edges, behind it people.
 _SECOND_STAGE: Final = "backbone_5"
@@ -42,7 +42,8 @@ class Network:
     """The embedder as a function of crops and of the flat vector of what is trained.
 
     Args:
-        level: "channels" (scales, offsets, slopes), "head" (the last linear map) or "deep" (both).
+        level: "early" (scales, offsets, slopes before the second stage), "channels" (all of them), "head" (the last linear map) or
+            "deep" (both). A device trains "early" as the first numbers of its level "channels".
         device: where it computes.
         path: a patchable fp32 file.
     """
@@ -59,8 +60,10 @@ class Network:
         chosen: list[Tensor] = []
         start = length_before = 0
         whole = self._graph.parameters
+        late = False
         for name, length in zip(split.output, sizes.tolist(), strict=True):
-            if level == "deep" or (name == HEAD) == (level == "head"):
+            late = late or name.startswith((_SECOND_STAGE, HEAD))
+            if not late if level == "early" else level == "deep" or (name == HEAD) == (level == "head"):
                 parts.append(Part(name, length_before))
                 length_before += length
                 chosen.append(torch.arange(start, start + length, device=device))

@@ -27,6 +27,7 @@ BASE: Final = "base"
 EARLY: Final = ", early layers"
 WHOLE_GAIN: Final = "centralised"
 _TWO_PICTURES: Final = "two pictures: centralised"
+_EARLY_NOISE: Final = replace(WITH_NOISE, level="early")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ ROWS: Final = (
     Row(_TWO_PICTURES, "central", "two pictures", whole=_TWO_PICTURES),
     Row("two pictures: federated", "fleet", "two pictures", whole=_TWO_PICTURES),
     Row("two pictures: federated, epsilon 8", "fleet", "two pictures", plan=WITH_NOISE, whole=_TWO_PICTURES),
+    # Only what is used afterwards is trained, sent and noised.
+    Row("two pictures: level early, epsilon 8", "fleet", "two pictures", plan=_EARLY_NOISE, whole=_TWO_PICTURES + EARLY),
 )
 
 
