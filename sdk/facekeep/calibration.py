@@ -16,29 +16,12 @@ from facekeep.errors import ComparisonError
 from facekeep.rates import (
     FEWEST_ERRORS,
     RELATIVE_TOLERANCE,
-    PairCounts,
     all_pairs_false_matches,
     all_pairs_highest,
     allowed_errors,
     conservative_threshold,
     mated_non_matches,
-    wilson_interval,
 )
-
-__all__ = [
-    "FEWEST_ERRORS",
-    "PairCounts",
-    "all_pairs_false_matches",
-    "all_pairs_highest",
-    "allowed_errors",
-    "conservative_threshold",
-    "fmr_for_fpir",
-    "loosest_point",
-    "mated_non_matches",
-    "measure_operating_points",
-    "operating_point_for",
-    "wilson_interval",
-]
 
 
 def operating_point_for(points: Sequence[OperatingPoint], target_fmr: float) -> OperatingPoint:

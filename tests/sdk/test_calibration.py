@@ -10,21 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekeep.biometric import OperatingPoint
-from facekeep.calibration import (
+from facekeep.calibration import fmr_for_fpir, loosest_point, measure_operating_points, operating_point_for
+from facekeep.errors import ComparisonError
+from facekeep.rates import (
     FEWEST_ERRORS,
     PairCounts,
     all_pairs_false_matches,
     all_pairs_highest,
     allowed_errors,
     conservative_threshold,
-    fmr_for_fpir,
-    loosest_point,
     mated_non_matches,
-    measure_operating_points,
-    operating_point_for,
     wilson_interval,
 )
-from facekeep.errors import ComparisonError
 
 
 def point(fmr: float, threshold: float) -> OperatingPoint:

@@ -79,7 +79,7 @@ def without_spread(errors: int, trials: int, independent: int) -> tuple[float, f
     """Return an interval for a rate that no resample can move, since no comparison or every one was wrong; else None.
 
     Where there is nothing to draw from, the exact interval of so many comparisons as share no person is claimed, as
-    `facekeep.calibration` does.
+    `facekeep.rates` does.
     """
     if 0 < errors < trials:
         return None

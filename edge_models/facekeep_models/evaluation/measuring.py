@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from facekeep.biometric import OperatingPoint
-from facekeep.calibration import FEWEST_ERRORS
+from facekeep.rates import FEWEST_ERRORS
 from facekeep_models.evaluation.bootstrap import RESAMPLES, Statistic, bootstrap_intervals, people_in, without_spread
 from facekeep_models.evaluation.comparisons import Comparisons
 from facekeep_models.evaluation.intervals import clopper_pearson

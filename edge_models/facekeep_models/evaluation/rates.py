@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from facekeep.calibration import allowed_errors
+from facekeep.rates import allowed_errors
 from facekeep_models.evaluation.comparisons import Comparisons, FloatArray
 
 DET_POINTS: Final = 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -92,9 +91,8 @@ class ModelWorkshop:
         choice = self._require_choice()
         with self._vault.transaction(durable=False) as transaction:
             kept = _in_use(transaction, choice)
-        shipped, name, table = self._shipped(choice)
-        base = hashlib.sha256(shipped[name]).hexdigest()
-        content = shipped[name] if kept is None else self._store().read_model(kept.digest, kept.model)
+        shipped, base, table = self._shipped(choice)
+        content = shipped if kept is None else self._store().read_model(kept.digest, kept.model)
         contract = self._contract(choice, None if kept is None else kept.model)
         detector, embedder = choice.detector or "", choice.embedder or ""
         return TrainableModel(content, table, base, kept.digest if kept else base, contract, detector, embedder)
@@ -118,8 +116,7 @@ class ModelWorkshop:
     def content_of(self, digest: str) -> tuple[bytes, ModelRelease | None]:
         """Return model file and release of a digest; of "" the file that shipped, and None."""
         if not digest:
-            shipped, name, _ = self._shipped(self._require_choice())
-            return shipped[name], None
+            return self._shipped(self._require_choice())[0], None
         release = self._note(digest)
         return self._store().read_model(digest, release.model), release
 
@@ -156,13 +153,15 @@ class ModelWorkshop:
             self._chosen = choose_models(self._packs, asked, policy=self._policy, inference=self._inference)
         return self._chosen
 
-    def _shipped(self, choice: ModelChoice) -> tuple[Mapping[str, bytes], str, PatchTable]:
+    def _shipped(self, choice: ModelChoice) -> tuple[bytes, str, PatchTable]:
+        """Return the model file that shipped, its hexadecimal SHA-256, which reading it has checked, and its patch table."""
         manifest, build = Loader(self._packs, self._policy, self._inference).find(choice.embedder or "", "embedding")
         files = self._packs.read_files(manifest.id, build.id)
         found = find_trainable(files)
         if found is None:
             raise ReleaseError("release.wrong_model", f"{manifest.id}/{build.id} cannot be trained: it has no patch table.")
-        return files, *found
+        name, table = found
+        return files[name], next(file.sha256 for file in build.files if file.name == name), table
 
     def _identities(self, choice: ModelChoice) -> tuple[ModelIdentity, ModelIdentity]:
         """Return what the contract hashes of the detector and of the embedder as it shipped."""

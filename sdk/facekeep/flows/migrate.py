@@ -105,8 +105,8 @@ def _migrate_all(transaction: VaultTransaction, destination: Destination, trial:
     return MovedCounts(migrated, waiting)
 
 
-def follow(context: FlowContext, handle: SubjectHandle, sample: FaceSample, models: Models, *, target_fmr: float) -> bool:
-    """Move one waiting template of a subject who was just verified, if the match is strict enough; return whether one moved.
+def follow(context: FlowContext, handle: SubjectHandle, sample: FaceSample, models: Models, *, target_fmr: float) -> None:
+    """Move one waiting template of a subject who was just verified, if the match is strict enough.
 
     Args:
         context: the device.
@@ -128,18 +128,17 @@ def follow(context: FlowContext, handle: SubjectHandle, sample: FaceSample, mode
         for _, template in held:
             wipe(template.vector)
     if best is None:
-        return False
+        return
     embedding, features = embed_sample(sample, models)
     kept = Features(features[np.newaxis], feature_base_of(models)) if len(features) else None
     with context.vault.transaction() as transaction:
         # 7 what is made anew is stored under consent to enrolment, which may have been withdrawn meanwhile
         _, found = require_grant(context.vault, transaction, context.clock, handle.name, Purpose.ENROLMENT)
         if found != handle or best not in transaction.templates_of(handle):
-            return False
+            return
         template = Template(embedding.vector, models.contract_id, best.reference_id, best.enrolled_at)
         transaction.move_template(handle, best.slot, template, kept)
         transaction.append_event(_event(handle, 1, models.contract_id, best.contract_id, best.reference_id))
-    return True
 
 
 def follow_if_possible(

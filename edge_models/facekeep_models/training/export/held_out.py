@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from facekeep.alignment import align
 from facekeep.biometric import OperatingPoint
-from facekeep.calibration import (
+from facekeep.errors import AcquisitionError
+from facekeep.ports import Detector, Embedder
+from facekeep.rates import (
     FEWEST_ERRORS,
     PairCounts,
     allowed_errors,
     conservative_threshold,
     mated_non_matches,
 )
-from facekeep.errors import AcquisitionError
-from facekeep.ports import Detector, Embedder
 from facekeep_models.evaluation.comparisons import Comparisons, compare_all, has_embedding, mated_scores
 from facekeep_models.evaluation.embedding import central_face
 from facekeep_models.evaluation.pictures import Picture, pictures_of_directory, some_of
