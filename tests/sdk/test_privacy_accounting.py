@@ -153,7 +153,8 @@ def test_what_is_no_charge_at_all_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    ("epsilon", "text"), [(1.234, "1.234"), (1.2340001, "1.235"), (0.1 + 0.2, "0.300"), (0.0, "0.000"), (8, "8.000")]
+    ("epsilon", "text"),
+    [(1.234, "1.234"), (1.2340001, "1.235"), (0.1 + 0.2, "0.300"), (0.0, "0.000"), (8, "8.000"), (math.inf, "inf")],
 )
 def test_epsilon_is_spelled_rounded_up(epsilon, text):
     assert spelled(epsilon) == text

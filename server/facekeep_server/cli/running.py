@@ -115,7 +115,10 @@ def trust_policy(context: typer.Context) -> None:
     witnesses = options_of(context).configuration().witnesses
     lines = ["quorum none"]
     if witnesses.load_policy() is not None and witnesses.policy is not None:
-        lines = witness_lines(witnesses.policy.expanduser().read_text("utf-8"))
+        try:
+            lines = witness_lines(witnesses.policy.expanduser().read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            raise ServerError("server.invalid_configuration", "witnesses.policy is not a text in UTF-8 that can be read.") from None
     print("\n".join([*keys, *lines]))  # noqa: T201
 
 
