@@ -1,4 +1,4 @@
-"""`python -m facekeep_models.federating person HOME KEY_FILE NUMBER` and `... judge CANDIDATE`: a federation's demo."""
+"""`python -m facekeep_models.federating person HOME KEY_FILE NUMBER` and `... crops FOLDER`: a federation's demo."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ def main() -> None:
     visit.add_argument("home", type=Path)
     visit.add_argument("key_file", type=Path)
     visit.add_argument("number", type=int)
-    judge = commands.add_parser("judge", help="evaluate a candidate that the coordinator made")
-    judge.add_argument("candidate", type=Path)
-    judge.add_argument("--in-use", type=Path, help="model file in use; the one that ships if left out")
-    judge.add_argument("--cache", type=Path, required=True, help="file for the pictures it is judged on")
+    crops = commands.add_parser("crops", help="write the crops that candidates are evaluated on")
+    crops.add_argument("folder", type=Path)
     shipped = commands.add_parser("shipped", help="write the model that ships, and its patch table, for the coordinator")
     shipped.add_argument("folder", type=Path)
     arguments = parser.parse_args()
@@ -44,11 +42,10 @@ def main() -> None:
 
         found = {"model": str(write_shipped(arguments.folder))}
     else:
-        from facekeep_models.federating.judging import judge as judge_candidate
+        from facekeep_models.federating.crops import write_crops
 
-        found = asdict(
-            judge_candidate(arguments.candidate, arguments.in_use, arguments.cache, say=lambda line: print(line, file=sys.stderr))  # noqa: T201
-        )
+        written = write_crops(arguments.folder, say=lambda line: print(line, file=sys.stderr))  # noqa: T201
+        found = {"crops": [str(each) for each in written]}
     print(json.dumps(found))  # noqa: T201
 
 
