@@ -69,6 +69,36 @@ def test_a_good_coordinator_and_a_good_device_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("adopted", "release", "says"),
+    [
+        ([1, 2], "ab" * 32, []),
+        ([2], "ee" * 32, ["version 2, which is no release that the coordinator published"]),
+        # Versions are not used again: number 3 was withheld, or was never there.
+        ([3], "ab" * 32, ["version 3, which is no release that the coordinator published"]),
+        # The coordinator may not have submitted its last lines yet.
+        ([1, 5], "ab" * 32, []),
+    ],
+)
+def test_what_devices_adopt_is_what_the_coordinator_published(
+    tmp_path: Path, adopted: list[int], release: str, says: list[str]
+) -> None:
+    coordinator, phone = Phone(7), Phone(8)
+    # The device's lines first: the coordinator submitted late.
+    for version in adopted:
+        phone.log("release.adopted", **FLEET, **(ADOPTED | {"release": release}), version=version)
+    # Another federation, whose coordinator writes to another log, is nobody's business here.
+    phone.log("release.adopted", federation="another", **ADOPTED, version=1)
+    completed(coordinator, 1, 2, 4)
+    for version, rounds in ((1, "1"), (2, "2"), (4, "4")):
+        publish(coordinator, version, rounds, "1.000")
+    entries = [phone.enrolment(), *phone.submit(), coordinator.enrolment(), *coordinator.submit()]
+    write_log(tmp_path / "log", entries, LATER)
+    found = messages(audit_log(LogDirectory(tmp_path / "log"), policy(), LATER + timedelta(hours=1)))
+    assert len(found) == len(says)
+    assert all(text in message for text, message in zip(says, found, strict=True))
+
+
+@pytest.mark.parametrize(
     ("rounds", "epsilon", "version", "says"),
     [
         ("3", "1.000", 2, "of round 3, which was not completed"),

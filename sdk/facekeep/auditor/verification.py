@@ -24,6 +24,7 @@ from facekeep.audit.reading import read_entry
 from facekeep.audit.trail import open_head
 from facekeep.auditor.lives import DeviceLife
 from facekeep.auditor.policy import AuditPolicy
+from facekeep.auditor.releases import RELEASES, ReleaseLedger
 from facekeep.auditor.verdict import Findings, Verdict
 from facekeep.errors import FacekeepError, LogError
 from facekeep.tlog.policy import VerifiedCheckpoint
@@ -91,6 +92,7 @@ class LogAudit:
         self._latest += policy.tolerance
         self._tree = TileTree()
         self._devices: dict[str, _Device] = {}
+        self._releases = ReleaseLedger()
         self._kinds: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
         self._heads = 0
@@ -150,6 +152,7 @@ class LogAudit:
             if device.last_time is not None:
                 device.life.finish(device.last_time)
                 self._check_silence(name, device.last_time)
+        self._releases.finish(self.findings)
         lives = [device.life for device in self._devices.values()]
         return Verdict(
             origin=checkpoint.origin,
@@ -247,6 +250,8 @@ class LogAudit:
         if self._last is None or time > self._last:
             self._last = time
         device.life.take(index, entry, leaf)
+        if entry.event in RELEASES:
+            self._releases.take(index, line.device, entry)
 
     def _follow_head(self, index: int, line: HeadEntry) -> None:
         device = self._devices.get(line.device)
