@@ -112,6 +112,25 @@ def test_a_page_follows_the_log_once(server: Server) -> None:
     assert follower.calls == 1
 
 
+def test_what_a_request_reads_stays_as_it_is_while_another_follows_the_log(server: Server) -> None:
+    follower = LogFollower(server.store).follow()
+    record = follower.federated()
+    assert follower.follow().federated() is record, "nothing new: not copied again"
+    before = [line.joined.copy() for line in record.rounds.values()], list(record.rounds), list(record.releases)
+    walk = iter(record.rounds.values())
+    first = next(walk)
+    # As `follow` does, in the thread of another request.
+    named = {"federation": first.federation, "round": first.number, "plan": first.plan, "spent": "9.0"}
+    follower._federated.take(10**6, "device", "round.joined", "ok", first.planned, named)
+    follower._federated.take(10**6 + 1, "device", "round.joined", "ok", first.planned, named | {"round": 99, "plan": "ff" * 32})
+    follower.size += 2
+    assert len(list(walk)) == len(record.rounds) - 1
+    assert before == ([line.joined for line in record.rounds.values()], list(record.rounds), list(record.releases))
+    newer = follower.federated()
+    assert len(newer.rounds) == len(record.rounds) + 1
+    assert newer.rounds[next(iter(newer.rounds))].joined - before[0][0] == {"device"}
+
+
 def test_an_empty_log_says_so(tmp_path: Path) -> None:
     made = assemble(configuration(f"sqlite:///{tmp_path}/log.sqlite3", tmp_path), clock=ManualClock(START))
     prepare(made)

@@ -22,7 +22,7 @@ _RELEASE_NOTE: Final = (
 
 def record_of(evidence: Evidence) -> FederatedRecord:
     """Return what the log says, up to now: followed once, for everything that a page or a report tells of it."""
-    return evidence.follower.follow().federated
+    return evidence.follower.follow().federated()
 
 
 def federated_facts(record: FederatedRecord) -> list[Fact]:

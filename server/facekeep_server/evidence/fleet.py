@@ -135,7 +135,8 @@ def events_table(evidence: Evidence) -> Table:
     follower = evidence.follower.follow()
     total: Counter[str] = Counter()
     for activity in list(follower.devices.values()):
-        total += activity.events
+        # A copy: another request may follow the log meanwhile.
+        total += Counter(dict(activity.events))
     return Table(
         "events",
         "Events in the log",

@@ -31,7 +31,6 @@ class LogFollower:
         people: (device, pseudonym) -> what is known, in the order of first appearance.
         devices: device -> what it has written.
         days: day -> how many of each event.
-        federated: rounds and releases.
         unreadable: entries that are not of the form a device can write.
         size: entries of the log that were followed.
 
@@ -45,9 +44,10 @@ class LogFollower:
         self.people: dict[tuple[str, str], Person] = {}
         self.devices: defaultdict[str, Activity] = defaultdict(Activity)
         self.days: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.federated = FederatedRecord()
         self.unreadable = 0
         self.size = 0
+        self._federated = FederatedRecord()
+        self._shown: tuple[int, FederatedRecord] = (0, FederatedRecord())
 
     def follow(self) -> LogFollower:
         """Read what was committed since the last call."""
@@ -81,13 +81,20 @@ class LogFollower:
             if row.event == "retention.run":
                 activity.ran, activity.policy = row.at, str(details.get("policy", ""))
             if row.event in FEDERATED:
-                self.federated.take(row.number, row.device, row.event, row.outcome or "", row.at, details)
+                self._federated.take(row.number, row.device, row.event, row.outcome or "", row.at, details)
             if row.subject is not None:
                 name = bytes(row.subject).hex()
                 person = self.people.get((row.device, name))
                 if person is None:
                     person = self.people[row.device, name] = Person(row.device, name, row.at)
                 person.take(row.number, row.event, row.outcome or "", row.at, details)
+
+    def federated(self) -> FederatedRecord:
+        """Return rounds and releases as of the last `follow`: a copy, for another request may follow while this one reads."""
+        with self._lock:
+            if self._shown[0] != self.size:
+                self._shown = (self.size, self._federated.copy())
+            return self._shown[1]
 
     def subject(self, pseudonym: str) -> list[Person]:
         """Return whoever has this pseudonym: nobody, or one person of one device; more only if devices share salts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from facekeep.audit.event import OK
@@ -130,6 +130,19 @@ class FederatedRecord:
         self.rounds: dict[tuple[str, int, str], RoundLine] = {}
         self.releases: dict[tuple[str, str, int], ReleaseLine] = {}
         self.spent: dict[tuple[str, int], float] = {}
+
+    def copy(self) -> FederatedRecord:
+        """Return the record as it is now: what `take` changes later does not change it."""
+        made = FederatedRecord()
+        made.rounds = {
+            key: replace(line, joined=set(line.joined), refused=Counter(line.refused)) for key, line in self.rounds.items()
+        }
+        made.releases = {
+            key: replace(line, adopted=set(line.adopted), refused=Counter(line.refused), rolled_back=set(line.rolled_back))
+            for key, line in self.releases.items()
+        }
+        made.spent = dict(self.spent)
+        return made
 
     def take(self, number: int, device: str, event: str, outcome: str, at: str, details: Details) -> None:
         """Follow one entry of `FEDERATED`."""
