@@ -15,6 +15,8 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     (command,) = re.findall(r"^python3 -m venv .*pytest$", readme, re.MULTILINE)
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
     assert command in (ROOT / "docs" / "CONTRIBUTING.md").read_text().splitlines()
+    # And the tests that the command leaves out.
+    assert ".venv/bin/python -m pytest -m slow" in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

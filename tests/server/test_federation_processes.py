@@ -53,20 +53,6 @@ def require_right(found: dict[str, Any], survivors: int) -> None:
     assert found["error"] < 1e-4, found
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1600)
-def test_only_signed_apps_run_and_a_round_runs_over_tls_with_nothing_but_loopback(tmp_path: Path) -> None:
-    found = run_alone(tmp_path, "unsigned", "signed")
-    assert found["unsigned"]["nodes that refused"] == 4
-    assert found["unsigned"]["aborted"] == "federation.cohort_too_small"
-    # Flower calls a run without a single valid reply completed; here it is a failure.
-    assert found["unsigned"]["status"] == "finished:failed"
-    require_right(found["signed"], 4)
-    assert found["signed"]["status"] == "finished:completed"
-    if found["proxy"]:
-        require_only_the_fleet_interface(found["proxy"])
-
-
 def require_only_the_fleet_interface(answers: dict[str, tuple[int, str]]) -> None:
     """What is not the Fleet interface never reaches the SuperLink: nginx answers it with a page of its own. What is, does."""
     behind = "/v1/fleet/nothing"
@@ -82,18 +68,21 @@ def require_only_the_fleet_interface(answers: dict[str, tuple[int, str]]) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
-def test_a_server_app_and_a_superlink_that_are_killed_are_taken_up_where_they_were(tmp_path: Path) -> None:
-    found = run_alone(tmp_path, "server_app_killed", "superlink_killed")
+def test_signed_apps_alone_run_and_what_is_killed_is_taken_up_where_it_was(tmp_path: Path) -> None:
+    """One fleet for all of it: starting a SuperLink and four SuperNodes is most of the time of a phase."""
+    found = run_alone(tmp_path, "unsigned", "server_app_killed", "superlink_killed", "node_killed")
+    if found["proxy"]:
+        require_only_the_fleet_interface(found["proxy"])
+    assert found["unsigned"]["nodes that refused"] == 4
+    assert found["unsigned"]["aborted"] == "federation.cohort_too_small"
+    # Flower calls a run without a single valid reply completed; here it is a failure.
+    assert found["unsigned"]["status"] == "finished:failed"
     assert found["server_app_killed"]["killed"] >= 1
     assert found["server_app_killed"]["was open"] is True
     for phase in ("server_app_killed", "superlink_killed"):
         require_right(found[phase], 4)
         assert found[phase]["status"] == "finished:completed"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1600)
-def test_a_node_that_is_killed_costs_its_update_and_is_back_for_the_next_round(tmp_path: Path) -> None:
-    found = run_alone(tmp_path, "node_killed")
+    # A node that is killed costs its update, and is back for the next round.
     require_right(found["node_killed"], 3)
     require_right(found["node_killed"]["next"], 4)
+    assert found["node_killed"]["next"]["status"] == "finished:completed"
