@@ -6,6 +6,8 @@ import os
 
 # Before any test module imports ONNX Runtime by itself: it would report to its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# The workers of pytest-xdist share the cores: linear algebra with a thread for each core in every one of them is slower for all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

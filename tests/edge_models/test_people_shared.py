@@ -109,51 +109,74 @@ def test_an_embedder_tells_them_apart(shared_dir: Path) -> None:
     assert equal_error_rate(vectors, np.repeat(np.arange(people), 3)) < 0.06
 
 
+class Seen:
+    """Vectors of pictures, each looked at once for all tests of this file: there are thirteen thousand."""
+
+    def __init__(self, shared_dir: Path) -> None:
+        self.eyes = Eyes(detector_of(shared_dir, "yunet_s_dynamic.onnx"), embedder_of(shared_dir))
+        self._paths = sorted((shared_dir / "data/lfw-devtrain/images").glob("*/*.jpg"))
+        self._of_path: dict[Path, NDArray[np.float32] | None] = {}
+        self._of_person: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def training(self, step: int) -> NDArray[np.float32]:
+        for path in self._paths[::step]:
+            if path not in self._of_path:
+                self._of_path[path] = self.eyes.vector(read_picture(path), middle=True)
+        found = [self._of_path[path] for path in self._paths[::step]]
+        return np.stack([each for each in found if each is not None])
+
+    def screened(self, person: int, number: int) -> NDArray[np.float32]:
+        if (person, number) not in self._of_person:
+            picture = draw_person(synthetic_person(person), number)
+            vector = self.eyes.vector(picture.pixels)
+            assert picture.screened
+            assert vector is not None
+            self._of_person[person, number] = vector
+        return self._of_person[person, number]
+
+
+@pytest.fixture(scope="module")
+def seen(shared_dir: Path) -> Seen:
+    return Seen(shared_dir)
+
+
 @pytest.mark.slow
-def test_the_figures_of_the_card_hold(shared_dir: Path) -> None:
-    eyes = Eyes(detector_of(shared_dir, "yunet_s_dynamic.onnx"), embedder_of(shared_dir))
-    for make in (synthetic_person, unsafe_unscreened_person):
-        pictures = [draw_person(make(person), number) for person in range(500) for number in range(4)]
-        vectors = np.stack([found for picture in pictures if (found := eyes.vector(picture.pixels)) is not None])
+@pytest.mark.timeout(1800)
+def test_the_figures_of_the_card_hold(seen: Seen) -> None:
+    unscreened = [draw_person(unsafe_unscreened_person(person), number) for person in range(500) for number in range(4)]
+    for vectors in (
+        np.stack([seen.screened(person, number) for person in range(500) for number in range(4)]),
+        np.stack([found for picture in unscreened if (found := seen.eyes.vector(picture.pixels)) is not None]),
+    ):
         assert 0.01 <= equal_error_rate(vectors, np.repeat(np.arange(500), 4)) <= 0.05
 
 
-def training_vectors(shared_dir: Path, eyes: Eyes, step: int) -> NDArray[np.float32]:
-    paths = sorted((shared_dir / "data/lfw-devtrain/images").glob("*/*.jpg"))[::step]
-    found = [eyes.vector(read_picture(path), middle=True) for path in paths]
-    return np.stack([each for each in found if each is not None])
-
-
-def examine(shared_dir: Path, step: int, people: range) -> None:
-    eyes = Eyes(detector_of(shared_dir, "yunet_s_dynamic.onnx"), embedder_of(shared_dir))
-    training = training_vectors(shared_dir, eyes, step)
+def examine(seen: Seen, step: int, people: range) -> None:
+    training = seen.training(step)
     for index in people:
         for number in range(len(synthetic_person(index).takes)):
-            picture = draw_person(synthetic_person(index), number)
-            vector = eyes.vector(picture.pixels)
-            assert picture.screened
-            assert vector is not None
             # 0.002 for what two machines differ by.
-            assert (training @ vector).max() < threshold() + 0.002
+            assert (training @ seen.screened(index, number)).max() < threshold() + 0.002
 
 
-def test_no_screened_picture_resembles_a_sample_of_training_people(shared_dir: Path) -> None:
-    examine(shared_dir, 25, range(0, screened_people(), 60))
-
-
-@pytest.mark.slow
-def test_no_screened_picture_resembles_any_training_person(shared_dir: Path) -> None:
-    examine(shared_dir, 1, range(screened_people()))
+def test_no_screened_picture_resembles_a_sample_of_training_people(seen: Seen) -> None:
+    examine(seen, 25, range(0, screened_people(), 60))
 
 
 @pytest.mark.slow
-def test_no_direction_of_the_model_is_a_remembered_face(shared_dir: Path) -> None:
+@pytest.mark.timeout(1800)
+def test_no_screened_picture_resembles_any_training_person(seen: Seen) -> None:
+    examine(seen, 1, range(screened_people()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_direction_of_the_model_is_a_remembered_face(seen: Seen) -> None:
     """The mean and every single direction, three deviations out, resemble training people no more than strangers do."""
     from facekeep_models.people import shipped_model
     from facekeep_models.people.person import SyntheticPerson
 
-    eyes = Eyes(detector_of(shared_dir, "yunet_s_dynamic.onnx"), embedder_of(shared_dir))
-    training = training_vectors(shared_dir, eyes, 1)
+    eyes, training = seen.eyes, seen.training(1)
     model = shipped_model()
     nearest = []
     for direction in range(model.between.shape[1]):
