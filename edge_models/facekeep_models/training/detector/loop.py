@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facekeep_models.training.detector.appearance import disturb
-from facekeep_models.training.detector.loss import detection_loss
+from facekeep_models.training.detector.loss import detection_loss, strayed
 from facekeep_models.training.detector.mosaic import Pool, draw_mosaic, pool_of
 from facekeep_models.training.detector.network import Detector
 from facekeep_models.training.detector.optimiser import Muon
 from facekeep_models.training.detector.pictures import Pictures
+from facekeep_models.training.detector.schedule import Schedule
 from facekeep_models.training.detector.targets import Targets, targets_of
 from facekeep_models.training.detector.validation import compare, held_out_cases, open_network
 
 Point = dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast.
-
-    Attributes:
-        steps: batches in all.
-        sizes: (side in pixels, pictures a batch); each step takes one of them by chance.
-        matrix_rate: highest rate of Muon; a warm-up, then a cosine down to a hundredth.
-        other_rate: the same of Adam, for what is no matrix.
-        share: of both rates that is reached; less than 1 for a further stage.
-        warm_up: steps of it.
-        decay: weight decay.
-        landmark_weight: of the landmarks in the loss.
-        averaging: decay of the moving average of weights a step; the average is what is kept.
-        seed: of weights, mosaics and their disturbance.
-        check_steps: figures on held-out pictures, and a point of the curves, every so many steps.
-        check_pictures: how many of them.
-        save_seconds: a checkpoint at least this often.
-    """
-
-    steps: int = 8000
-    sizes: tuple[tuple[int, int], ...] = ((256, 24), (320, 16), (448, 8))
-    matrix_rate: float = 0.05
-    other_rate: float = 4e-3
-    share: float = 1.0
-    warm_up: int = 300
-    decay: float = 0.01
-    landmark_weight: float = 8.0
-    averaging: float = 0.9985
-    seed: int = 1
-    check_steps: int = 500
-    check_pictures: int = 600
-    save_seconds: float = 300.0
 
 
 def train(
@@ -67,6 +32,7 @@ def train(
     *,
     say: Callable[[str], None],
     start: Mapping[str, Tensor] | None = None,
+    keep: Detector | None = None,
 ) -> tuple[Detector, list[Point]]:
     """Return the averaged network and the points of its curves, going on from `work`/checkpoint.pt where there is one.
 
@@ -76,6 +42,7 @@ def train(
         work: folder for the checkpoint.
         say: progress, one line at a time.
         start: weights to begin with, those of an earlier stage; random ones unless told.
+        keep: a network whose finds are to stay while landmarks change.
 
     Raises:
         ValueError: if the checkpoint belongs to another schedule.
@@ -90,7 +57,7 @@ def train(
     checkpoint, step, history = work / "checkpoint.pt", 0, []
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        if saved["schedule"] != _plain(schedule):
+        if saved["schedule"] != schedule.plain():
             raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
         network.load_state_dict(saved["network"])
         average.load_state_dict(saved["average"])
@@ -101,20 +68,26 @@ def train(
     def save() -> None:
         state = {"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
         fresh = checkpoint.with_suffix(".new")
-        torch.save(state | {"step": step, "history": history, "schedule": _plain(schedule)}, fresh)
+        torch.save(state | {"step": step, "history": history, "schedule": schedule.plain()}, fresh)
         fresh.replace(checkpoint)
 
     first, begun = step, time.monotonic()
     saved_at, recent = begun, np.zeros(5)
     network.train()
+    if schedule.frozen_norms:
+        _freeze_norms(network)
     while step < schedule.steps:
         pixels, targets = draw_batch(pool, schedule, step)
-        optimiser.set_rate(schedule.share * _share(step, schedule))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        optimiser.set_rate(schedule.share_at(step))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=schedule.half):
             features = network.features(pixels)
         # Places in full precision: eight bits of a landmark would be felt.
         answers = network.answers([each.float() for each in features])
-        loss, parts = detection_loss(answers, targets, landmark_weight=schedule.landmark_weight)
+        loss, parts = detection_loss(answers, targets, landmark_weight=schedule.landmark_weight, together=schedule.together)
+        if keep is not None:
+            with torch.no_grad():
+                kept = keep.answers(keep.features(pixels))
+            loss = loss + schedule.keep_weight * strayed(answers, kept, targets)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
@@ -148,22 +121,17 @@ def draw_batch(pool: Pool, schedule: Schedule, step: int) -> tuple[Tensor, Targe
     side, count = schedule.sizes[int(random.integers(len(schedule.sizes)))]
     pixels, faces = [], []
     for _ in range(count):
-        picture, found = draw_mosaic(pool, side, random)
+        picture, found = draw_mosaic(pool, side, random, drawn_share=schedule.drawn_share, least_rectangle=schedule.least_rectangle)
         pixels.append(disturb(picture, found, random))
         faces.append(found)
     # Rows of pixels as they are: channels last without a copy.
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float(), targets_of(faces, side)
 
 
-def _plain(schedule: Schedule) -> dict[str, object]:
-    return asdict(schedule) | {"sizes": [list(each) for each in schedule.sizes]}
-
-
-def _share(step: int, schedule: Schedule) -> float:
-    if step < schedule.warm_up:
-        return (step + 1) / schedule.warm_up
-    done = (step - schedule.warm_up) / max(schedule.steps - schedule.warm_up, 1)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+def _freeze_norms(network: Detector) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 @torch.no_grad()

@@ -30,6 +30,9 @@ _BARE: Final = 0.1
 _FILLED: Final = 0.85
 # How often each kind of picture fills a rectangle, in the order of SOURCES.
 _FILL: Final = (0.42, 0.16, 0.08, 0.17, 0.17)
+DRAWN: Final = SOURCES.index("people")
+# Least size of the rectangles as a share of the side; the largest is the side.
+LEAST_RECTANGLE: Final = math.exp(-2.1)
 _GROUND: Final = (("crowd", 0.36), ("empty", 0.52), ("", 0.12))
 
 
@@ -66,13 +69,22 @@ def pool_of(pictures: Pictures, *, held_out: bool) -> Pool:
     return Pool(pictures, tuple(np.flatnonzero(chosen & (pictures.source == each)) for each in range(len(SOURCES))))
 
 
-def draw_mosaic(pool: Pool, side: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def draw_mosaic(
+    pool: Pool,
+    side: int,
+    random: np.random.Generator,
+    *,
+    drawn_share: float = _FILL[DRAWN],
+    least_rectangle: float = LEAST_RECTANGLE,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return a (side, side, 3) uint8 RGB picture and its (K, 15) faces; confidence 1 is asked for, 0 is neither.
 
     Args:
         pool: what it is made of.
         side: its side in pixels.
         random: decides everything.
+        drawn_share: how often a rectangle is filled with a drawn person, whose landmarks are the truth.
+        least_rectangle: least size that rectangles are cut to, as a share of the side, over 0 and up to 1.
     """
     canvas = np.empty((side, side, 3), np.uint8)
     canvas[:] = 0 if random.random() < 0.5 else random.integers(0, 256, 3)
@@ -92,8 +104,9 @@ def draw_mosaic(pool: Pool, side: int, random: np.random.Generator) -> tuple[NDA
         if random.random() < _BARE:
             rectangles: list[tuple[int, int, int, int]] = []
         else:
-            rectangles = list(_cut((0, 0, side, side), float(side) * math.exp(random.uniform(-2.1, 0.0)), random))
-        faces += [_fill(canvas, rectangle, pool, random) for rectangle in rectangles if random.random() < _FILLED]
+            wanted = float(side) * math.exp(random.uniform(math.log(least_rectangle), 0.0))
+            rectangles = list(_cut((0, 0, side, side), wanted, random))
+        faces += [_fill(canvas, rectangle, pool, random, drawn_share) for rectangle in rectangles if random.random() < _FILLED]
     found = np.concatenate([np.zeros((0, FACE_COLUMNS), np.float32), *faces])
     return canvas, found
 
@@ -117,9 +130,15 @@ def _cut(rectangle: tuple[int, int, int, int], wanted: float, random: np.random.
 
 
 def _fill(
-    canvas: NDArray[np.uint8], rectangle: tuple[int, int, int, int], pool: Pool, random: np.random.Generator
+    canvas: NDArray[np.uint8],
+    rectangle: tuple[int, int, int, int],
+    pool: Pool,
+    random: np.random.Generator,
+    drawn_share: float,
 ) -> NDArray[np.float32]:
-    share = np.array([each if len(places) else 0.0 for each, places in zip(_FILL, pool.by_source, strict=True)])
+    wanted_of = [each * (1 - drawn_share) / (1 - _FILL[DRAWN]) for each in _FILL]
+    wanted_of[DRAWN] = drawn_share
+    share = np.array([each if len(places) else 0.0 for each, places in zip(wanted_of, pool.by_source, strict=True)])
     number = int(random.choice(pool.by_source[int(random.choice(len(share), p=share / share.sum()))]))
     left, top, right, bottom = rectangle
     shorter = min(right - left, bottom - top)

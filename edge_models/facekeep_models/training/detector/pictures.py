@@ -19,7 +19,7 @@ from facekeep_models.training.detector.teacher import FACE_COLUMNS, Teacher, box
 SOURCES: Final = ("lfw", "crowd", "sfhq", "people", "empty")
 # Drawn people from this index on are for evaluation and never trained on.
 FIRST_HELD_OUT_PERSON: Final = 400
-_PICTURES_EACH: Final = 4
+DRAWN_EACH: Final = 4
 _DRAWN_PX: Final = 256
 _WIDER: Final = Variation(yaw_degrees=18.0, pitch_degrees=11.0, masked_share=0.15, zoom=0.1, shift=0.05)
 
@@ -55,7 +55,9 @@ class Pictures:
         return self.faces[first:last]
 
 
-def prepare_pictures(data: Path, work: Path, packs: Path, *, limit: int, say: Callable[[str], None]) -> Pictures:
+def prepare_pictures(
+    data: Path, work: Path, packs: Path, *, limit: int, say: Callable[[str], None], drawn_each: int = DRAWN_EACH
+) -> Pictures:
     """Return the pictures of `data`, from `work` where they were made before.
 
     Args:
@@ -64,12 +66,13 @@ def prepare_pictures(data: Path, work: Path, packs: Path, *, limit: int, say: Ca
         packs: store with yunet-s, the teacher.
         limit: pictures of each source at the most, 0 for all.
         say: progress, one line at a time.
+        drawn_each: pictures of each drawn person.
     """
     marker = work / "pictures.json"
-    wanted = {"limit": limit, "version": 2}
+    wanted = {"limit": limit, "drawn": drawn_each, "version": 3}
     if not marker.exists() or json.loads(marker.read_text()) != wanted:
         work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = _gathered(data, Teacher(packs), limit, say)
+        made = _gathered(data, Teacher(packs), limit, drawn_each, say)
         for name in Pictures.__dataclass_fields__:
             np.save(work / f"{name}.npy", getattr(made, name))
         marker.write_text(json.dumps(wanted))
@@ -113,7 +116,7 @@ def join_pictures(rows: Iterator[tuple[str, bool, NDArray[np.uint8], NDArray[np.
     )
 
 
-def _gathered(data: Path, teacher: Teacher, limit: int, say: Callable[[str], None]) -> Pictures:
+def _gathered(data: Path, teacher: Teacher, limit: int, drawn_each: int, say: Callable[[str], None]) -> Pictures:
     def rows() -> Iterator[tuple[str, bool, NDArray[np.uint8], NDArray[np.float32]]]:
         for name, paths in _files(data).items():
             chosen = paths[: limit or None]
@@ -129,7 +132,7 @@ def _gathered(data: Path, teacher: Teacher, limit: int, say: Callable[[str], Non
         for index in indices:
             if index % 50 == 0:
                 say(f"drawing: {index} of {len(indices)} people")
-            for number in range(_PICTURES_EACH):
+            for number in range(drawn_each):
                 drawn = draw_person(synthetic_person(index), number, _WIDER if number % 2 else None, side_px=_DRAWN_PX)
                 yield "people", False, drawn.pixels, box_of_landmarks(drawn.landmarks_px)[None]
 

@@ -34,11 +34,13 @@ class Targets:
         presence: (N, cells) float32: 1 a face, 0 none, -1 not asked.
         rows: (P,) int64, places of the cells with a face in the flattened (N, cells).
         faces: (P, 15) float32, the face of each of them.
+        owners: (P,) int64, which face of the batch that is; the same number for all cells of one face.
     """
 
     presence: Tensor
     rows: Tensor
     faces: Tensor
+    owners: Tensor
 
 
 def targets_of(faces: Sequence[NDArray[np.float32]], side: int) -> Targets:
@@ -55,8 +57,9 @@ def targets_of(faces: Sequence[NDArray[np.float32]], side: int) -> Targets:
     picture = rows // stacked.shape[1]
     starts = np.cumsum([0, *(len(found) for found in faces)])[:-1]
     every = np.concatenate(faces) if len(rows) else np.zeros((0, 15), np.float32)
-    chosen = every[starts[picture] + stacked.ravel()[rows]] if len(rows) else every
-    return Targets(torch.from_numpy(presence), torch.from_numpy(rows), torch.from_numpy(np.ascontiguousarray(chosen)))
+    numbers = starts[picture] + stacked.ravel()[rows]
+    chosen = np.ascontiguousarray(every[numbers] if len(rows) else every)
+    return Targets(*(torch.from_numpy(each) for each in (presence, rows, chosen, numbers.astype(np.int64))))
 
 
 def _owners(faces: NDArray[np.float32], side: int) -> NDArray[np.int64]:
