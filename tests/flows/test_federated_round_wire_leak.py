@@ -134,7 +134,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     files = store.read_files(*EMBEDDER.split("/"))
     base = hashlib.sha256(files["facekeep_embedder.onnx"]).hexdigest()
     rounds = []
-    # Of the channels what a fleet should train, the layers before the second stage.
+    # Of the channels the layers before the second stage alone.
     for level, length in ((Level.HEAD, None), (Level.CHANNELS, USED)):
         settings = TrainingSettings(steps=2, rate=1e-3, optimiser="adam", negatives=4, keep=0.0).to_value()
         signed, cohort = fleet.plan(

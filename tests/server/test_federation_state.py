@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import ssl
 import stat
 import subprocess
@@ -238,6 +240,21 @@ def test_the_service_files_name_this_federation(state: FederationState) -> None:
         assert "{" not in text.replace("server {", "").replace("location /v1/fleet/ {", "").replace("location / {", ""), name
     assert "location /v1/fleet/" in render(state, "nginx.conf")
     assert f"FACEKEEP_FEDERATION={state.root}" in render(state, "facekeep-superlink.service")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(".service")])
+def test_systemd_takes_the_units_and_finds_them_well_enclosed(state: FederationState, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    # A program that is there: which one does not matter here.
+    path.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", render(state, name), flags=re.MULTILINE))
+    done = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if name in line]
+    assert said == [], said
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=35", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
 def test_the_command_line_makes_a_federation(tmp_path: Path) -> None:

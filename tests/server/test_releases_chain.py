@@ -18,6 +18,7 @@ from facekeep.participation import Contribution
 from facekeep.protocol import Action, Kind, Level, RoundPlan, TrainRequest
 from facekeep.protocol.release import ReleasedPoint
 from facekeep.randomness import SystemRandomness
+from facekeep.training.parameters import ParameterTable, TrainableTensor
 from facekeep.training.patching import read_parameters
 from facekeep_server.cli.app import app
 from facekeep_server.errors import ServerError
@@ -26,10 +27,11 @@ from facekeep_server.federation.model import import_model, read_model
 from facekeep_server.federation.planning import Request, plan_next
 from facekeep_server.federation.rounds import load_round
 from facekeep_server.releases import chaining
-from facekeep_server.releases.chaining import Steering, continue_after
+from facekeep_server.releases.chaining import Steering, continue_after, recommended_used
 from facekeep_server.releases.making import make_release, make_steered
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
 from facekeep_server.releases.privacy import privacy_of
+from facekeep_server.releases.recommended import USED, used_of
 from tests.flows.release_setting import BUILD, FILE, PACK, TABLE, write_pack
 from tests.server.flower_fleet import FlowerFleet
 from tests.simulators.federation import cheap_account
@@ -171,7 +173,6 @@ def test_another_optimiser_or_a_round_left_out_shows(chain: Chain) -> None:
     last = chain.round(first)
     assert chain.refused(last, optimiser=other) == "server.invalid_request"
     assert chain.refused(last, aside) == "server.invalid_request", "the round after it began without it"
-    assert chain.refused(last, optimiser=dataclasses.replace(HEAVY, used=5)) == "server.invalid_request"
     # The list of rounds behind it is a convenience; the digest in the signed plan decides.
     (chain.fleet.directory(last).path / "start.json").unlink()
     assert chain.refused(last) == "server.invalid_request"
@@ -181,16 +182,30 @@ def test_another_optimiser_or_a_round_left_out_shows(chain: Chain) -> None:
     assert chain.refused(first, last) == "server.invalid_request"
 
 
-def test_only_the_first_numbers_move_in_every_step(chain: Chain) -> None:
-    few = ServerOptimiser("adam", 0.01, used=7)
+def test_a_release_may_take_over_the_first_numbers_alone(chain: Chain) -> None:
     chain.round()
-    chain.round(1, optimiser=few)
-    candidate = make_steered(chain.state, [2], few)
-    began = np.frombuffer(chain.learners[0].began[-1], "<f4")
-    for row in (began, values(candidate)):
-        np.testing.assert_array_equal(row[7:], chain.model[7:])
-        assert (row[:7] != chain.model[:7]).all()
-    assert (values(candidate)[:7] != began[:7]).all()
+    chain.round(1)
+    whole = values(make_steered(chain.state, [2], HEAVY))
+    candidate = make_steered(chain.state, [2], HEAVY, first=7)
+    # Along the way everything moves, as without: the digests of the plans say so.
+    assert (np.frombuffer(chain.learners[0].began[-1], "<f4") != chain.model).all()
+    np.testing.assert_array_equal(values(candidate)[:7], whole[:7])
+    np.testing.assert_array_equal(values(candidate)[7:], chain.model[7:])
+    assert (whole[7:] != chain.model[7:]).all()
+    np.testing.assert_array_equal(values(make_steered(chain.state, [2], HEAVY, first=LENGTH + 5)), whole)
+
+
+def test_of_the_model_that_was_measured_the_recommended_numbers_are_taken_over(chain: Chain) -> None:
+    def table(channels: int) -> ParameterTable:
+        head = TrainableTensor("head.weight", channels, (2, 2))
+        return ParameterTable((TrainableTensor("a.scale", 0, (channels,)), head))
+
+    ours, other = table(5408), table(5409)
+    assert used_of(ours, Level.CHANNELS, 5408) == USED
+    assert [used_of(ours, Level.CHANNELS, USED), used_of(ours, Level.DEEP, 5412), used_of(other, Level.CHANNELS, 5409)] == [0, 0, 0]
+    chain.round()
+    assert recommended_used(chain.state, [1]) == 0, "of a model that nobody measured all"
+    assert recommended_used(chain.state, [77]) == 0
 
 
 def test_rounds_that_train_the_first_numbers_alone_leave_the_rest(chain: Chain) -> None:

@@ -189,7 +189,6 @@ def test_averaging_and_momentum() -> None:
     assert step(average, OptimiserState.fresh(2), mean)[0].tolist() == [0.5, -1.0]
     first, state = step(heavy, OptimiserState.fresh(2), mean)
     assert [first.tolist(), step(heavy, state, mean)[0].tolist()] == [[1.0, -2.0], [1.5, -3.0]]
-    assert step(ServerOptimiser(used=1), OptimiserState.fresh(2), mean)[0].tolist() == [1.0, 0.0]
     assert OptimiserState.parse(state.to_bytes(heavy), average, 2).taken == 0, "another kind begins anew"
     assert code_of(lambda: step(average, OptimiserState.fresh(2), np.array([np.nan, 0]))) == "server.invalid_request"
     assert code_of(lambda: OptimiserState.parse(b"nonsense", average, 2)) == "server.invalid_configuration"

@@ -23,7 +23,10 @@ RateOption = Annotated[float | None, typer.Option(help="By which a step is multi
 MomentumOption = Annotated[float, typer.Option(help="Share of earlier updates that stays.")]
 MemoryOption = Annotated[float, typer.Option(help="adam: share of earlier squares that stays.")]
 FallsOption = Annotated[int, typer.Option(min=0, help="Rounds of one release over which the rate falls to nothing; 0 for never.")]
-FirstOption = Annotated[int, typer.Option(min=0, help="Only the first so many numbers change; 0 for all.")]
+FirstOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Only the first so many numbers are taken over, 0 for all; left out: as recommended."),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,25 +45,27 @@ def candidate(
     momentum: MomentumOption = recommended.OPTIMISER.momentum,
     memory: MemoryOption = recommended.OPTIMISER.memory,
     falls_over: FallsOption = recommended.ROUNDS,
-    first: FirstOption = 0,
+    first: FirstOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make what the model in use becomes by these rounds. It has to be evaluated before it can be released."""
+    from facekeep_server.releases.chaining import recommended_used
     from facekeep_server.releases.making import make_steered
 
-    steering = steering_of(optimiser, rate, momentum, memory, falls_over, first)
-    found = make_steered(FederationState.open(state), rounds, steering)
+    opened = FederationState.open(state)
+    used = recommended_used(opened, rounds) if first is None else first
+    found = make_steered(opened, rounds, steering_of(optimiser, rate, momentum, memory, falls_over), first=used)
     text = f"Candidate for release {found.version}: {found.folder}\nThen: facekeep-server federate release make"
     say(text, {"version": found.version, "folder": str(found.folder)}, as_json=as_json)
 
 
-def steering_of(optimiser: str, rate: float | None, momentum: float, memory: float, falls_over: int, first: int) -> ServerOptimiser:
+def steering_of(optimiser: str, rate: float | None, momentum: float, memory: float, falls_over: int) -> ServerOptimiser:
     """Return the server optimiser of an operator's options."""
     kind = next((item for item in KINDS if item == optimiser), None)
     if kind is None:
         raise ServerError("server.invalid_request", f"The optimiser is one of {', '.join(KINDS)}.")
     usual = recommended.OPTIMISER.rate if kind == "adam" else 1.0
-    return ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over, first)
+    return ServerOptimiser(kind, usual if rate is None else rate, momentum, memory, falls_over)
 
 
 def offer_release(

@@ -15,7 +15,6 @@ from facekeep_server.cli import federated_log, federated_releases, federated_sta
 from facekeep_server.cli.federated_log import read_text
 from facekeep_server.cli.federated_releases import (
     FallsOption,
-    FirstOption,
     KeysOption,
     MemoryOption,
     MomentumOption,
@@ -227,7 +226,7 @@ def plan(
     hours: Annotated[float, typer.Option(min=0.05, max=168, help="Until the deadline.")] = 12,
     length: Annotated[
         int | None,
-        typer.Option(min=1, help="Numbers in an update, the first of the level; left out: what gains most of this model."),
+        typer.Option(min=1, help="Numbers in an update, the first of the level; all of them if left out."),
     ] = None,
     base: Annotated[str | None, typer.Option(help="SHA-256 of what is trained on; the release in use if left out.")] = None,
     after: Annotated[
@@ -239,7 +238,6 @@ def plan(
     momentum: MomentumOption = recommended.OPTIMISER.momentum,
     memory: MemoryOption = recommended.OPTIMISER.memory,
     falls_over: FallsOption = recommended.ROUNDS,
-    first: FirstOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Plan the next round and sign it with the planner's key. --optimiser and what follows only count with --after."""
@@ -255,11 +253,11 @@ def plan(
         raise ServerError("server.invalid_request", "Plan it with `federate calibrate` or `federate demographics`.")
     found = FederationState.open(state)
     if length is None or base is None:
-        length = length or recommended.trained_of(read_model(found).table.parameters, level)
+        length = length or read_model(found).table.parameters.length_of(level.value)
         base = base or base_in_use(found)
     begin, behind = b"", tuple[int, ...]()
     if after:
-        chain = continue_after(found, after, steering_of(optimiser, rate, momentum, memory, falls_over, first))
+        chain = continue_after(found, after, steering_of(optimiser, rate, momentum, memory, falls_over))
         if (chain.level, chain.length) != (level, length):
             told = f"{chain.length} numbers of the level {chain.level.value}"
             raise ServerError("server.invalid_request", f"Those rounds trained {told}; go on with the same.")

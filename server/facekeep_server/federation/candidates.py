@@ -87,13 +87,15 @@ def newest_release(state: FederationState) -> tuple[ModelRelease, Path] | None:
     return ModelRelease.parse(text), path
 
 
-def make_candidate(state: FederationState, rounds: Sequence[int], *, steer: Steer | None = None) -> Candidate:
+def make_candidate(state: FederationState, rounds: Sequence[int], *, steer: Steer | None = None, first: int = 0) -> Candidate:
     """Apply the mean updates of completed rounds of one level to the model in use, step after step.
 
     Args:
         state: of the federation.
         rounds: their numbers.
         steer: makes the change of a step's mean update, (P,) float64; left out: the mean update itself.
+        first: only the first so many of the numbers trained become those of the candidate, 0 for all: what the rest learnt along
+            the way is thrown away at the end.
 
     Raises:
         ServerError: "server.invalid_request", as `follow_chain`.
@@ -103,7 +105,8 @@ def make_candidate(state: FederationState, rounds: Sequence[int], *, steer: Stee
     content = model_in_use(state)
     # A release states its level whole; what the rounds did not train stays.
     whole = read_parameters(content, table)[table.parameters.range_of(chain.level.value)].astype("<f4").tobytes()
-    numbers = chain.parameters + whole[len(chain.parameters) :]
+    taken = chain.parameters[: 4 * first or None]
+    numbers = taken + whole[len(taken) :]
     made = patched(content, table, chain.level.value, numbers, sha256=None)
     return write_candidate(state, None if newest is None else newest[0].digest, chain.level, chain.rounds, numbers, made)
 

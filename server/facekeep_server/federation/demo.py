@@ -43,7 +43,6 @@ from facekeep_server.federation.processes import Processes
 from facekeep_server.federation.releasing import publish
 from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.running import run_until_over
-from facekeep_server.releases import recommended
 from facekeep_server.releases.contracts import ContractDescription
 from facekeep_server.releases.evaluating import read_crops
 from facekeep_server.releases.gate import GateLimits
@@ -169,7 +168,7 @@ def _round(fleet: LoopbackFleet, number: int, level: Level, evaluating: Evaluati
     request = Request(
         kind=Kind.TRAINING,
         level=level,
-        length=recommended.trained_of(table.parameters, level),
+        length=table.parameters.length_of(level.value),
         base=base_in_use(state),
         clip=_CLIP,
         cohort=len(fleet.devices),

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from facekeep_server.federation.candidates import chain_of, newest_release
 from facekeep_server.federation.chain import Chain
 from facekeep_server.federation.files import read_file
+from facekeep_server.federation.model import read_model
+from facekeep_server.federation.rounds import round_directory
 from facekeep_server.federation.state import FederationState
 from facekeep_server.releases.optimising import OptimiserState, ServerOptimiser, step
+from facekeep_server.releases.recommended import used_of
 
 OPTIMISER_FILE: Final = "optimiser"
 
@@ -49,6 +52,15 @@ class Steering:
         if path is None or not path.is_file():
             return OptimiserState.fresh(length)
         return OptimiserState.parse(read_file(path), self.optimiser, length)
+
+
+def recommended_used(state: FederationState, rounds: Sequence[int]) -> int:
+    """Return how many numbers should change, as `recommended.used_of` says of what these rounds trained; 0 for all of them."""
+    directory = round_directory(state, rounds[0])
+    if not directory.is_planned:
+        return 0
+    plan = directory.plan()
+    return used_of(read_model(state).table.parameters, plan.level, plan.length)
 
 
 def continue_after(state: FederationState, rounds: Sequence[int], optimiser: ServerOptimiser) -> Chain:

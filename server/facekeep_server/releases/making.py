@@ -62,17 +62,18 @@ class Evaluating:
     calibrated: Sequence[CalibratedPoint] = ()
 
 
-def make_steered(state: FederationState, rounds: Sequence[int], optimiser: ServerOptimiser) -> Candidate:
+def make_steered(state: FederationState, rounds: Sequence[int], optimiser: ServerOptimiser, *, first: int = 0) -> Candidate:
     """Return the candidate that the optimiser makes of completed rounds; what it remembers goes on from the release in use.
 
-    Rounds that began where others left off are steps of their own, in order; those before them need not be named.
+    Rounds that began where others left off are steps of their own, in order; those before them need not be named. `first`: as of
+    `make_candidate`.
 
     Raises:
         ServerError: "server.invalid_request" for rounds that do not go together; "server.invalid_configuration".
     """
     # 1 candidate
     steering = Steering(state, optimiser)
-    found = make_candidate(state, rounds, steer=steering)
+    found = make_candidate(state, rounds, steer=steering, first=first)
     replace_file(found.folder / OPTIMISER_FILE, steering.kept[-1].to_bytes(optimiser))
     return found
 

@@ -32,7 +32,6 @@ class ServerOptimiser:
         momentum: share of the earlier updates that stays.
         memory: of "adam": share of the earlier squares that stays.
         rounds: over which the rate falls to nothing along a cosine on the way to one release; 0 for a constant rate.
-        used: only the first so many numbers change; 0 for all. Numbers at the end may hold more noise than they can teach.
     """
 
     kind: Kind = "average"
@@ -40,11 +39,10 @@ class ServerOptimiser:
     momentum: float = 0.9
     memory: float = 0.99
     rounds: int = 0
-    used: int = 0
 
     def __post_init__(self) -> None:
         shares = (self.momentum, self.memory)
-        if self.kind not in KINDS or not (math.isfinite(self.rate) and 0 < self.rate <= 100) or min(self.rounds, self.used) < 0:
+        if self.kind not in KINDS or not (math.isfinite(self.rate) and 0 < self.rate <= 100) or self.rounds < 0:
             raise ServerError("server.invalid_request", f"The optimiser is one of {', '.join(KINDS)}, its rate above 0.")
         if not all(0 <= share < 1 for share in shares):
             raise ServerError("server.invalid_request", "Momentum and memory are at least 0 and below 1.")
@@ -114,8 +112,6 @@ def step(
     update = np.asarray(mean, dtype=np.float64)
     if update.shape != state.first.shape or not np.isfinite(update).all():
         raise ServerError("server.invalid_request", "The mean update is not a row of finite numbers of the right length.")
-    if optimiser.used:
-        update = np.where(np.arange(len(update)) < optimiser.used, update, 0.0)
     taken, rate = state.taken + 1, optimiser.rate
     if optimiser.rounds:
         rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, number / optimiser.rounds)))

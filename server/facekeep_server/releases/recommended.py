@@ -16,7 +16,7 @@ CLIP: Final = 0.25
 ROUNDS: Final = 12
 OPTIMISER: Final = ServerOptimiser("adam", rate=0.005, momentum=0.8, memory=0.95, rounds=ROUNDS)
 # Of the 5,408 numbers of facekeep-embedder at the level `channels`: what lies before the second stage. Behind it a fleet is learnt
-# by heart.
+# by heart. All are trained all the same: trained alone, those before it gained less and lost by day.
 USED: Final = 992
 _WHOLE: Final = 5408
 # NAME=VALUE of `facekeep.training.TrainingSettings`; one step over everything that a device has.
@@ -33,11 +33,13 @@ TRAINING: Final = (
 )
 
 
-def trained_of(table: ParameterTable, level: Level) -> int:
-    """Return how many numbers of a level a plan should train, the first of them: all, unless the model is one we measured.
+def used_of(table: ParameterTable, level: Level, trained: int) -> int:
+    """Return how many of the numbers that rounds trained, the first of them, should change; 0 for all.
 
-    Raises:
-        FederationError: "federation.plan_refused" for a level that this model does not have.
+    Args:
+        table: of the model.
+        level: that was trained.
+        trained: how many numbers of it.
     """
-    whole = table.length_of(level.value)
-    return USED if level is LEVEL and whole == _WHOLE else whole
+    measured = level is LEVEL and table.length_of(level.value) == _WHOLE
+    return USED if measured and trained > USED else 0

@@ -64,7 +64,7 @@ ROWS: Final = (
     Row(_TWO_PICTURES, "central", "two pictures", whole=_TWO_PICTURES),
     Row("two pictures: federated", "fleet", "two pictures", whole=_TWO_PICTURES),
     Row("two pictures: federated, epsilon 8", "fleet", "two pictures", plan=WITH_NOISE, whole=_TWO_PICTURES),
-    # Only what is used afterwards is trained, sent and noised.
+    # Only what is used afterwards is trained, sent and noised: it gains less.
     Row("two pictures: level early, epsilon 8", "fleet", "two pictures", plan=_EARLY_NOISE, whole=_TWO_PICTURES + EARLY),
 )
 
