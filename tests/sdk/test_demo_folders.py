@@ -276,9 +276,13 @@ def test_an_interrupt_keeps_the_page_of_an_earlier_demo(tmp_path: Path, scratch:
 
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
+    # It waits where it is to be interrupted: on a busy machine it would be over before the signal is sent.
     script = (
-        "from pathlib import Path; from facekeep.demo import run_demo\n"
-        f"run_demo(out=Path({str(tmp_path / 'out')!r}), people='drawn', progress=lambda done, total, what: print(what, flush=True))"
+        "import time; from pathlib import Path; from facekeep.demo import run_demo\n"
+        "def progress(done, total, what):\n"
+        "    print(what, flush=True)\n"
+        "    time.sleep(60 if what.startswith('recognising') else 0)\n"
+        f"run_demo(out=Path({str(tmp_path / 'out')!r}), people='drawn', progress=progress)"
     )
     (tmp_path / "scratch").mkdir()
     environment = os.environ | {"TMPDIR": str(tmp_path / "scratch")}
