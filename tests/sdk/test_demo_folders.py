@@ -276,9 +276,11 @@ def test_an_interrupt_keeps_the_page_of_an_earlier_demo(tmp_path: Path, scratch:
 
 
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
-    # It waits where it is to be interrupted: on a busy machine it would be over before the signal is sent.
+    # It waits where it is to be interrupted: on a busy machine it would be over before the signal is sent. And it listens: whoever
+    # runs the tests in the background has its children ignore the signal.
     script = (
-        "import time; from pathlib import Path; from facekeep.demo import run_demo\n"
+        "import signal, time; from pathlib import Path; from facekeep.demo import run_demo\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def progress(done, total, what):\n"
         "    print(what, flush=True)\n"
         "    time.sleep(60 if what.startswith('recognising') else 0)\n"
