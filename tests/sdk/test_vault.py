@@ -298,6 +298,11 @@ def test_a_keystore_without_its_vault_is_kept_if_it_has_served(tmp_path: Path) -
     keys = (tmp_path / "keys.fkk").read_bytes()
     assert code_of(lambda: create(tmp_path)) == "vault.already_exists"
     assert (tmp_path / "keys.fkk").read_bytes() == keys
+    # Damaged it may still be all there is; of no bytes it never held a key.
+    (tmp_path / "keys.fkk").write_bytes(keys[:-1])
+    assert code_of(lambda: create(tmp_path)) == "vault.already_exists"
+    (tmp_path / "keys.fkk").write_bytes(b"")
+    create(tmp_path).close()
 
 
 def test_wrong_keys_and_mixed_files_do_not_open(tmp_path: Path) -> None:

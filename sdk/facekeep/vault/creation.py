@@ -65,13 +65,14 @@ def build_vault(
 def _discard_unused_keystore(path: Path, provider: KeyProvider, randomness: Randomness) -> None:
     if not path.exists():
         return
-    # A keystore without its vault may be all that is left to open a backup with.
+    # A keystore without its vault may be all that is left to open a backup with. One of no bytes held no key: where a file cannot
+    # be made whole, a process that was killed leaves it.
     try:
         has_served = Keystore.open(path, provider, randomness=randomness).secrets.anchor.counter > 0
     except VaultError as error:
         if error.code not in ("vault.wrong_key", "vault.corrupt", "vault.newer_version"):
             raise
-        has_served = True
+        has_served = path.stat().st_size > 0
     if has_served:
         raise VaultError("vault.already_exists", "A keystore lies here without its vault. Restore vault.db, or move keys.fkk away.")
     with typed_os_errors("create the vault"):
