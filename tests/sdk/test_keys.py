@@ -1,6 +1,5 @@
 """Key providers and the keystore: a key or a typed refusal, and never something weaker."""
 
-import errno
 import hashlib
 import os
 import stat
@@ -14,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from facekeep.errors import FacekeepError, VaultError
-from facekeep.keys import Anchor, KeyFile, Keystore, KeystoreSecrets, OSKeyring, Passphrase, files
+from facekeep.keys import Anchor, KeyFile, Keystore, KeystoreSecrets, OSKeyring, Passphrase
 from facekeep.keys.files import hold_directory, replace_private
 from facekeep.keys.keystore import decode_keystore, encode_header, encode_keystore, parse_header, payload_key, split_keystore
 from facekeep.randomness import SystemRandomness
@@ -402,59 +401,3 @@ def test_nothing_secret_in_a_repr(tmp_path: Path) -> None:
         "dddd",
     ):
         assert secret not in shown
-
-
-def test_a_new_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A process that is killed in the middle of writing leaves no name: seen from inside, none is there before all bytes are.
-    path, seen = tmp_path / "key", []
-    write = os.write
-
-    def look(descriptor: int, data: bytes) -> int:
-        seen.append(list(tmp_path.iterdir()))
-        return write(descriptor, data[:3])
-
-    monkeypatch.setattr(os, "write", look)
-    files.create_private(path, b"sixteen bytes...")
-    assert len(seen) > 1
-    if hasattr(os, "O_TMPFILE"):
-        assert not any(seen)
-    assert path.read_bytes() == b"sixteen bytes..."
-    assert path.stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("way", ["whole", "named"])
-def test_a_name_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    if way == "named":
-        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
-    path, aim = tmp_path / "key", tmp_path / "aim"
-    files.create_private(path, b"first")
-    (tmp_path / "link").symlink_to(aim)
-    for taken in (path, tmp_path / "link"):
-        with pytest.raises(FileExistsError):
-            files.create_private(taken, b"second")
-    assert path.read_bytes() == b"first"
-    assert not aim.exists()
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["key", "link"]
-
-
-@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOENT, errno.EPERM])
-def test_where_files_get_no_second_name_they_are_made_with_their_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "link", refuse)
-    files.create_private(tmp_path / "key", b"made")
-    assert (tmp_path / "key").read_bytes() == b"made"
-    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
-
-
-def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="full"):
-        files.create_private(tmp_path / "key", b"made")
-    assert list(tmp_path.iterdir()) == []

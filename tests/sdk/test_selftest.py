@@ -19,6 +19,7 @@ import textwrap
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,7 +321,16 @@ def test_a_report_tells_a_leak_from_a_failure() -> None:
 
 
 @pytest.mark.slow
-def test_a_sound_device_passes_under_every_watcher_there_is() -> None:
+def test_a_sound_device_passes_under_every_watcher_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its own sandbox: other workers have theirs beside it.
+    made: list[Path] = []
+    make = tempfile.mkdtemp
+
+    def remember(*given: Any, **named: Any) -> str:
+        made.append(Path(make(*given, **named)))
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", remember)
     said: list[str] = []
     outcome = run_selftest(progress=said.append)
     assert outcome.require_passed().passed, outcome.render_text()
@@ -334,7 +344,8 @@ def test_a_sound_device_passes_under_every_watcher_there_is() -> None:
         assert outcome.watched.write_bytes > 50_000
     assert any(line.startswith("enrol") for line in said)
     json.dumps(outcome.to_dict())
-    assert not list(Path(tempfile.gettempdir()).glob("facekeep-selftest-*"))
+    assert any(path.name.startswith("facekeep-selftest-") for path in made)
+    assert not any(path.exists() for path in made)
 
 
 SABOTAGE = """
@@ -556,7 +567,9 @@ def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_can_be_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
-    code = "import faulthandler; from facekeep.selftest import run_selftest; run_selftest(progress=lambda s: print(s, flush=True))"
+    # It listens, whoever started the tests: in the background they would have their children ignore the signal.
+    listen = "import faulthandler, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listen}; from facekeep.selftest import run_selftest; run_selftest(progress=lambda s: print(s, flush=True))"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     assert process.stdout is not None

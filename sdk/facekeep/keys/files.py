@@ -16,7 +16,6 @@ from facekeep.errors import VaultError
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
 _OTHERS = 0o077
-_NO_LINKS = frozenset({errno.ENOENT, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
 
 _CODES = {
     errno.ENOSPC: ("vault.disk_full", "The disk is full. Free some space and try again; nothing was lost."),
@@ -45,47 +44,12 @@ def make_private_directory(path: Path) -> None:
 
 
 def create_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner can read, on the disk before this returns; killed before, it leaves none.
+    """Write a new file that only its owner can read, on the disk before this returns.
 
     Raises:
         FileExistsError: if there is one.
         OSError: whatever the operating system refuses; nothing is left behind.
     """
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if not _create_whole(directory, path.name, data):
-            _create_named(path, data)
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _create_whole(directory: int, name: str, data: bytes) -> bool:
-    """Write a file without a name and then give it its name; return False where that cannot be done."""
-    try:
-        descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, PRIVATE_FILE, dir_fd=directory)
-    except (OSError, AttributeError):
-        # Not Linux, or a file system without such files; whatever else is wrong is found again by the other way.
-        return False
-    try:
-        _write_all(descriptor, data)
-        os.fsync(descriptor)
-        # `dst_dir_fd` makes it linkat(2), which follows the link of /proc to the file; it refuses a name that is taken, by a
-        # symbolic link too.
-        os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        # FAT has no second names, and a process may be without /proc.
-        if error.errno in _NO_LINKS:
-            return False
-        raise
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _create_named(path: Path, data: bytes) -> None:
     # O_EXCL also refuses a symbolic link laid in wait.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
@@ -96,6 +60,7 @@ def _create_named(path: Path, data: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def read_regular(path: Path, limit: int, *, owner_only: bool = False) -> bytes:

@@ -65,8 +65,8 @@ def build_vault(
 def _discard_unused_keystore(path: Path, provider: KeyProvider, randomness: Randomness) -> None:
     if not path.exists():
         return
-    # A keystore without its vault may be all that is left to open a backup with. One of no bytes held no key: where a file cannot
-    # be made whole, a process that was killed leaves it.
+    # A keystore without its vault may be all that is left to open a backup with. One of no bytes held no key: a process
+    # leaves it that was killed between making and filling it.
     try:
         has_served = Keystore.open(path, provider, randomness=randomness).secrets.anchor.counter > 0
     except VaultError as error:
