@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import socket
 import threading
@@ -32,9 +34,15 @@ from facekeep_server.witness import Witness, WitnessStore, create_witness_app, l
 ORIGIN = "log.example.org/fleet"
 
 
+# Below those that the system gives to whoever asks for any, and each worker has its own: a port stays free until it is used.
+_PORTS = itertools.count(20_000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("ports do not end")
 
 
 @contextlib.contextmanager

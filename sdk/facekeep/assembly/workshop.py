@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -138,9 +139,13 @@ class ModelWorkshop:
         """Write the files of a release."""
         self._store().stage(digest, files)
 
-    def discard_except(self, digests: Collection[str]) -> None:
+    def hold(self) -> AbstractContextManager[None]:
+        """Hold the files of releases against other processes."""
+        return self._store().hold()
+
+    def discard_except(self, needed: Callable[[], Collection[str]]) -> None:
         """Remove the files of all other releases."""
-        self._store().discard_except(digests)
+        self._store().discard_except(needed)
 
     def _open(self, choice: ModelChoice, released: ReleasedModel | None) -> LoadedModels:
         return load_models(self._packs, choice, policy=self._policy, inference=self._inference, released=released)

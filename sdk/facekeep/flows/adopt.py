@@ -116,13 +116,17 @@ def adopt(context: FlowContext, bundle: ReleaseBundle) -> AdoptionReceipt:
         table = stand.model.table
         content = patched(stand.model.content, table, release.level.value, bundle.parameters, sha256=release.model)
         accepted = trusted.take_model(content, workshop.contract_of(release.model))
-        # 5 stage
-        workshop.stage(release.digest, _files(bundle, accepted, content))
-        # 6 it computes what it should
-        after, head = workshop.build(content, release), head_of(content, table)
-        require_computes(after, head, bundle.vectors)
-        # 7 activate
-        moved = _activate(context, stand, accepted.release, after, head)
+        # Until it is active, what is staged looks to another process like what nothing needs.
+        with workshop.hold():
+            # And what that one activated meanwhile is not to be staged over.
+            _require_unmoved(context, stand)
+            # 5 stage
+            workshop.stage(release.digest, _files(bundle, accepted, content))
+            # 6 it computes what it should
+            after, head = workshop.build(content, release), head_of(content, table)
+            require_computes(after, head, bundle.vectors)
+            # 7 activate
+            moved = _activate(context, stand, accepted.release, after, head)
     except FacekeepError as error:
         # 9 record; nothing but the entry, and what may never be offered again, is left of it
         _refuse(context, release, named, error)
@@ -252,11 +256,22 @@ def _refuse(context: FlowContext, release: ModelRelease | None, named: dict[str,
         _discard(context)
 
 
-def _discard(context: FlowContext) -> None:
+def _require_unmoved(context: FlowContext, stand: _Stand) -> None:
     with context.vault.transaction(durable=False) as transaction:
-        state = read_release_state(transaction) or ReleaseState()
+        if read_release_state(transaction) != stand.stored:
+            raise _changed()
+
+
+def _discard(context: FlowContext) -> None:
+    def needed() -> list[str]:
+        with context.vault.transaction(durable=False) as transaction:
+            state = read_release_state(transaction) or ReleaseState()
+        return [item.digest for item in state.kept]
+
     if context.workshop is not None:
-        context.workshop.discard_except([item.digest for item in state.kept])
+        # What another process works on for so long can stay until the next adoption.
+        with contextlib.suppress(VaultError):
+            context.workshop.discard_except(needed)
 
 
 def _changed() -> VaultError:

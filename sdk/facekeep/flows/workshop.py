@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -92,16 +93,28 @@ class Workshop(Protocol):
         """
         ...
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Hold the files of releases: no other process stages or discards any meanwhile.
+
+        Raises:
+            VaultError: "vault.busy" if another holds them for minutes, "vault.disk_full", "vault.read_only", "vault.io".
+        """
+        ...
+
     def stage(self, digest: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a release, whole and on the disk before this returns; nothing uses them yet.
+        """Write the files of a release, whole and on the disk before this returns; nothing uses them yet. Callers hold the files.
 
         Raises:
             VaultError: "vault.disk_full", "vault.read_only", "vault.io".
         """
         ...
 
-    def discard_except(self, digests: Collection[str]) -> None:
-        """Remove the files of all other releases, as far as that is possible."""
+    def discard_except(self, needed: Callable[[], Collection[str]]) -> None:
+        """Remove the files of all other releases, as far as that is possible. `needed` is asked while the files are held.
+
+        Raises:
+            VaultError: as `hold`.
+        """
         ...
 
 

@@ -145,7 +145,7 @@ def hold_directory(path: Path, timeout_seconds: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise VaultError("vault.busy", "Another process is changing the keystore. Try again when it is done.") from None
+                    raise VaultError("vault.busy", "Another process is at work here. Try again when it is done.") from None
                 time.sleep(0.002)
             except OSError:
                 raise VaultError("vault.io", "The file system does not support locks. Move the vault to one that does.") from None

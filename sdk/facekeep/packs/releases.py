@@ -9,19 +9,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from facekeep.canonical import HEX_DIGEST
 from facekeep.errors import ReleaseError, VaultError
-from facekeep.keys.files import create_private, make_private_directory, read_regular, sync_directory, typed_os_errors
+from facekeep.keys.files import (
+    create_private,
+    hold_directory,
+    make_private_directory,
+    read_regular,
+    sync_directory,
+    typed_os_errors,
+)
 
 NOTE_FILE: Final = "release.note"
 MODEL_FILE: Final = "model.onnx"
 PROOF_FILE: Final = "release.proof"
 _LARGEST: Final = 1 << 30
 _STAGING: Final = ".staging-"
+# As long as another process may take to adopt a release: it opens models, and moves every template.
+_HELD_SECONDS: Final = 120.0
 
 
 class ReleaseStore:
@@ -37,14 +46,24 @@ class ReleaseStore:
     def __repr__(self) -> str:
         return "ReleaseStore()"
 
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the files of releases: no other process stages or discards any meanwhile.
+
+        Raises:
+            VaultError: "vault.busy" if another holds them for minutes, "vault.disk_full", "vault.read_only", "vault.io".
+        """
+        make_private_directory(self._directory)
+        with hold_directory(self._directory, _HELD_SECONDS):
+            yield
+
     def stage(self, digest: str, files: Mapping[str, bytes]) -> None:
-        """Write the files of a release: all of them, on the disk, before the directory has its name.
+        """Write the files of a release: all of them, on the disk, before the directory has its name. Callers hold the files.
 
         Raises:
             VaultError: "vault.disk_full", "vault.read_only", "vault.io"; then nothing of it is left.
         """
         target, staging = self._place(digest), self._directory / f"{_STAGING}{digest}"
-        make_private_directory(self._directory)
         try:
             with typed_os_errors("stage the release"):
                 for old in (staging, target):
@@ -79,9 +98,16 @@ class ReleaseStore:
         """
         return self._read(digest, NOTE_FILE).decode("utf-8", "replace")
 
-    def discard_except(self, digests: Collection[str]) -> None:
-        """Remove every other release, and what a crash left of staging one."""
-        with contextlib.suppress(OSError):
+    def discard_except(self, needed: Callable[[], Collection[str]]) -> None:
+        """Remove every other release, and what a crash left of staging one. `needed` is asked while the files are held.
+
+        Raises:
+            VaultError: as `hold`.
+        """
+        if not self._directory.is_dir():
+            return
+        with self.hold(), contextlib.suppress(OSError):
+            digests = needed()
             for path in self._directory.iterdir():
                 if path.name not in digests:
                     shutil.rmtree(path, ignore_errors=True)
