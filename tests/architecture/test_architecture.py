@@ -76,6 +76,11 @@ def test_the_base_dependencies_stay_four() -> None:
     assert names == {"numpy", "onnxruntime", "cryptography", "typer"}
 
 
+def printed(code: str) -> str:
+    """What a fresh interpreter prints that runs this."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_using_the_device_imports_no_optional_package_and_no_network_client() -> None:
     code = (
         "import sys, facekeep\n"
@@ -84,8 +89,7 @@ def test_using_the_device_imports_no_optional_package_and_no_network_client() ->
         "'http.client','urllib.request','socket','onnxruntime'}\n"
         "print(sorted(banned & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 def test_a_server_process_never_loads_what_stays_on_the_device() -> None:
@@ -102,14 +106,12 @@ def test_a_server_process_never_loads_what_stays_on_the_device() -> None:
         "kept = {'biometric', 'vault', 'capture', 'flows', 'device', 'runtime', 'detection', 'embedding'}\n"
         "print(loaded > 100, sorted(name for name in sys.modules if name.startswith('facekeep.') and name.split('.')[1] in kept))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "True []"
+    assert printed(code) == "True []"
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, facekeep; print(sorted({'numpy','cryptography','sqlite3','onnxruntime','typer'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed(code) == "[]"
 
 
 @pytest.mark.parametrize("group", ["", "token", "federate", "federate release", "report"])

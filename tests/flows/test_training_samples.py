@@ -69,6 +69,19 @@ def groups(device: Device) -> dict[str, str | None]:
         return {handle.name: transaction.declared(handle) for handle in transaction.subjects()}
 
 
+def import_cut_short(device: Device, note: bytes) -> None:
+    """Import a revocation list and be interrupted before anything is destroyed."""
+    shred = device._vault.shred
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    device._vault.shred = fail  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        device.revocations.import_list(note)
+    device._vault.shred = shred  # type: ignore[method-assign]
+
+
 def test_samples_are_kept_sealed_and_the_oldest_make_room(joined: Device, clock: ManualClock) -> None:
     grant = admit(joined, "alice", 1)
     first = joined.federation.collect("alice", [picture(1, 1), picture(1, 2)], grant, kind="day")
@@ -186,15 +199,7 @@ def test_a_revocation_list_ends_what_was_kept_for_a_purpose_and_completes_what_w
         joined.federation.declare(name, "north")
     listed = {joined.consents.records("alice")[-1].principal_id: clock.now()}
     note = revocation_note(1, listed, purposes=both, issued_at=clock.now())
-    shred = joined._vault.shred
-
-    def fail(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    joined._vault.shred = fail  # type: ignore[assignment, method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        joined.revocations.import_list(note)
-    joined._vault.shred = shred  # type: ignore[method-assign]
+    import_cut_short(joined, note)
     report = joined.revocations.import_list(note)
     assert (report.is_new, report.erasures) == (False, ())
     assert (len(kept(joined, "alice")), len(kept(joined, "bob"))) == (0, 1)
@@ -317,15 +322,7 @@ def test_retention_completes_what_a_withdrawal_was_cut_short_of(joined: Device, 
     purposes = frozenset({Purpose.CALIBRATION_STATISTICS})
     listed = {joined.consents.records("alice")[-1].principal_id: clock.now()}
     note = revocation_note(1, listed, purposes=purposes, issued_at=clock.now())
-    shred = joined._vault.shred
-
-    def fail(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    joined._vault.shred = fail  # type: ignore[assignment, method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        joined.revocations.import_list(note)
-    joined._vault.shred = shred  # type: ignore[method-assign]
+    import_cut_short(joined, note)
     assert groups(joined) == {"alice": "north"}
     epoch = joined._vault._keystore.secrets.epoch
     certificate = RetentionCertificate.parse(joined.retention.run().body)

@@ -226,12 +226,7 @@ def _activate(context: FlowContext, stand: _Stand, release: ModelRelease, after:
         fresh = stand.state.with_adopted(KeptRelease.of(release), list(transaction.contracts()))
         write_release_state(transaction, fresh)
         details: dict[str, str | int | bool] = {
-            "federation": release.federation,
-            "release": release.digest,
-            "version": release.version,
-            "parent": release.parent or "",
-            "level": release.level.value,
-            "contract": release.contract,
+            **release.for_trail(),
             "migrated": moved.migrated,
             "waiting": moved.waiting,
         }

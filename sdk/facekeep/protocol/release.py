@@ -205,6 +205,17 @@ class ModelRelease:
         """Hexadecimal SHA-256 of the note's text: what the next release names as its parent, and a plan as its base."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()
 
+    def for_trail(self) -> dict[str, str | int | bool]:
+        """Return what an entry of a trail says of this release, whoever writes it: the coordinator, or a device that adopts it."""
+        return {
+            "federation": self.federation,
+            "release": self.digest,
+            "version": self.version,
+            "parent": self.parent or "",
+            "level": self.level.value,
+            "contract": self.contract,
+        }
+
     def to_text(self) -> str:
         """Return the text of the note: a line that says what it is, and canonical JSON."""
         fields: dict[str, Any] = {

@@ -42,12 +42,7 @@ def published(release: ModelRelease, signatures: int) -> AuditEvent:
         ReleaseError: "release.malformed" if its rounds are more than an entry can carry.
     """
     details: dict[str, str | int | bool] = {
-        "federation": release.federation,
-        "release": release.digest,
-        "version": release.version,
-        "parent": release.parent or "",
-        "level": release.level.value,
-        "contract": release.contract,
+        **release.for_trail(),
         "rounds": spelled_rounds(release.rounds),
         "epsilon": spelled(release.privacy.epsilon),
         "delta": to_decimal(release.privacy.delta),

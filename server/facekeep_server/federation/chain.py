@@ -41,18 +41,21 @@ class Chain:
 
     Attributes:
         level: of all its rounds.
-        length: how many numbers of the level, the first of them, all its rounds trained.
         steps: one or more, in order.
     """
 
     level: Level
-    length: int
     steps: tuple[Step, ...]
 
     @property
     def rounds(self) -> tuple[int, ...]:
         """Numbers of all its rounds, in order."""
         return tuple(sorted(number for step in self.steps for number in step.rounds))
+
+    @property
+    def length(self) -> int:
+        """How many numbers of the level, the first of them, all its rounds trained."""
+        return len(self.parameters) // 4
 
     @property
     def parameters(self) -> bytes:
@@ -100,7 +103,7 @@ def follow_chain(
             f"Round {told} began at other numbers than the rounds before it give with this optimiser: name every one of them, "
             "and the optimiser that the plan was made with.",
         )
-    return Chain(level, length, tuple(steps))
+    return Chain(level, tuple(steps))
 
 
 def _plans(state: FederationState, rounds: Sequence[int], in_use: str) -> list[RoundPlan]:

@@ -145,7 +145,8 @@ class Conductor:
             return [*self._meeting.ask(), *self._letters(running, index_of)]
 
         shown = began
-        self._meeting.forget_silent()
+        if phase is Phase.PREPARE:
+            self._meeting.forget_silent()
         # 2 send
         for letter, body in self._carrier.carry(letters, until, is_enough=lambda: running.is_step_complete, more=newcomers):
             if letter.action == Action.HELLO.value:

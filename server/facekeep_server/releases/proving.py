@@ -36,7 +36,7 @@ from facekeep_server.federation.rounds import recorder
 from facekeep_server.federation.state import FederationState
 from facekeep_server.federation.submitting import Standing, connect, find_standing, follow, submit_trail
 from facekeep_server.federation.trail import CoordinatorTrail
-from facekeep_server.releases.ready import PROOF_FILE, ReadyRelease, count_signatures
+from facekeep_server.releases.ready import PROOF_FILE, ReadyRelease
 from facekeep_server.releases.rollout import read_release
 
 _T = TypeVar("_T")
@@ -114,7 +114,7 @@ def log_published(
     policy, bundle = load_policy(state), ReleaseBundle.parse(read_file(folder / "bundle"))
     if policy.log_policy is None:
         raise ReleaseError("release.not_logged", "The policy names no log: facekeep-server federate log-policy FILE.")
-    ready = ReadyRelease(read_release(folder), bundle.note, count_signatures(bundle.note), policy, folder)
+    ready = ReadyRelease(read_release(folder), bundle.note, policy, folder)
     log_release(state, ready, trail, key, clock, patience)
     replace_file(folder / "bundle", replace(bundle, proof=ready.proof).to_bytes(), mode=0o644)
 

@@ -30,27 +30,25 @@ class ReadyRelease:
     Attributes:
         release: what it says.
         note: the signed note.
-        signatures: how many lines the note has.
         policy: that devices have.
         folder: the release's, made or not; `release.proof` in it is the proof that it is logged.
     """
 
     release: ModelRelease
     note: str
-    signatures: int
     policy: FederationPolicy
     folder: Path
+
+    @property
+    def signatures(self) -> int:
+        """How many signature lines the note has."""
+        return len(self.note.rpartition("\n\n")[2].splitlines())
 
     @property
     def proof(self) -> bytes:
         """What is kept of a proof, unverified; empty if nothing is."""
         path = self.folder / PROOF_FILE
         return read_file(path) if path.is_file() else b""
-
-
-def count_signatures(note: str) -> int:
-    """Return how many signature lines a note has."""
-    return len(note.rpartition("\n\n")[2].splitlines())
 
 
 def require_ready(state: FederationState, candidate: Candidate, signatures: list[str], now: datetime) -> ReadyRelease:
@@ -81,4 +79,4 @@ def require_ready(state: FederationState, candidate: Candidate, signatures: list
     folder = state.root / "releases" / f"{release.version:05d}"
     if folder.is_dir() and stage_of(folder) is not None:
         raise ServerError("server.invalid_request", f"Release {release.version} was published already.")
-    return ReadyRelease(release, note, count_signatures(note), policy, folder)
+    return ReadyRelease(release, note, policy, folder)
