@@ -24,6 +24,7 @@ from facekeep.errors import FacekeepError
 from facekeep.flows.acquisition import feature_base_of
 from facekeep.flows.adopt import head_of
 from facekeep.identifiers import new_record_id
+from facekeep.packs.releases import ReleaseStore
 from facekeep.training.head import embed_features
 from tests.flows.conftest import ALL, NOTICE, picture
 from tests.flows.release_setting import Maker, policy, write_pack
@@ -194,6 +195,27 @@ def test_two_processes_that_adopt_at_once_leave_one_state(tmp_path: Path) -> Non
         for bundle in bundles[version:]:
             device.federation.adopt(bundle.read_bytes())
         assert is_consistent(device, contracts) == 2
+
+
+def test_nobody_discards_what_another_process_is_about_to_activate(tmp_path: Path) -> None:
+    # flock(2) is between open files, so two stores of one process are to each other as those of two.
+    mine, other = (ReleaseStore(tmp_path / "releases") for _ in range(2))
+    digest, needed = "ab" * 32, list[str]()
+    with mine.hold():
+        mine.stage(digest, {"model.onnx": b"model"})
+        discarding = threading.Thread(target=other.discard_except, args=(lambda: needed,))
+        discarding.start()
+        discarding.join(0.3)
+        assert discarding.is_alive(), "it waits"
+        assert (tmp_path / "releases" / digest / "model.onnx").read_bytes() == b"model"
+        needed.append(digest)
+    discarding.join(30)
+    assert not discarding.is_alive()
+    assert (tmp_path / "releases" / digest / "model.onnx").read_bytes() == b"model", "asked what is needed once it may discard"
+    other.discard_except(list)
+    assert list((tmp_path / "releases").iterdir()) == []
+    ReleaseStore(tmp_path / "none").discard_except(list)
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_clock_does_not_bring_an_expired_release_back(tmp_path: Path) -> None:
