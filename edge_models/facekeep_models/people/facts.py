@@ -26,7 +26,7 @@ class ModelFacts:
         must_not: uses that are ruled out, in words.
         screen: what the privacy screen was: embedder, threshold, seeds tried and accepted, in words and numbers.
         tone_degrees: 5th, 25th, 50th, 75th and 95th percentile of the skin tone (individual typology angle of the cheeks) of the
-            "training" pictures and of the "people": all that is measured of any balance, since no label exists.
+            "training" pictures and of the "people". No label of anything exists; docs/models/people.md has an estimator's guesses.
     """
 
     title: str
