@@ -20,25 +20,20 @@ from facekeep_models.evaluation.intervals import clopper_pearson  # noqa: E402
 from facekeep_models.evaluation.pictures import Picture  # noqa: E402
 from facekeep_models.people import draw_person, model_facts, screened_people, synthetic_person  # noqa: E402
 from facekeep_models.training.people_balance import (  # noqa: E402
-    Balance,
     balance_of,
     cheek_tone,
     main,
     screened_pictures,
-    summary,
-    table,
     tone_of_look,
 )
-from facekeep_models.training.people_estimator import (  # noqa: E402
+from facekeep_models.training.people_balance_shares import Balance, summary, table  # noqa: E402
+from facekeep_models.training.people_estimator import Estimator, face_crop, padded, separable  # noqa: E402
+from facekeep_models.training.people_estimator_files import (  # noqa: E402
     MANIFEST_FILE,
     PINNED,
     WEIGHTS_FILE,
-    Estimator,
-    face_crop,
-    padded,
     parse_weights,
     read_estimator,
-    separable,
 )
 from facekeep_models.training.people_fit import typology_angle  # noqa: E402
 
