@@ -60,15 +60,12 @@ def similarity_to_template(landmarks_px: NDArray[np.float32]) -> NDArray[np.floa
 def align(frame: Frame, detection: Detection) -> NDArray[np.uint8]:
     """Return the aligned crop of a face.
 
-    Bilinear, black outside the frame. Where the face is reduced by two or more, its part of the frame is first reduced by the
-    whole factor with a box: bilinear alone would skip pixels, and a large picture would embed like a noisy one.
-
     Args:
         frame: the frame.
         detection: a face of it, with landmarks.
 
     Returns:
-        (112, 112, 3) uint8 RGB.
+        (112, 112, 3) uint8 RGB, black outside the frame.
 
     Raises:
         AcquisitionError: "acquisition.no_landmarks" if the detector gave none or they lie on one spot.
@@ -77,24 +74,52 @@ def align(frame: Frame, detection: Detection) -> NDArray[np.uint8]:
         raise AcquisitionError(
             "acquisition.no_landmarks", "This detector gives no landmarks. Choose one that does, such as YuNet, to recognise faces."
         )
-    forward = similarity_to_template(detection.landmarks_px)
-    inverse = _invert(forward)
-    factor = min(int(math.hypot(inverse[0, 0], inverse[1, 0])), LARGEST_FACTOR)
+    return crop_of(frame.pixels, frame_from_crop(detection.landmarks_px))
+
+
+def frame_from_crop(landmarks_px: NDArray[np.float32], side_px: int = CROP_SIDE_PX) -> NDArray[np.float64]:
+    """Return where each pixel of an aligned crop lies in the frame.
+
+    Args:
+        landmarks_px: (5, 2) in pixels of the frame.
+        side_px: side of the crop; a smaller one shows the same in fewer pixels.
+
+    Returns:
+        (2, 3) float64: maps (x, y, 1) of the crop to the frame.
+
+    Raises:
+        AcquisitionError: "acquisition.no_landmarks" if the landmarks lie on one spot.
+    """
+    inverse = _invert(similarity_to_template(landmarks_px))
+    # Pixel u of the smaller crop has its centre at (u + 0.5) * ratio - 0.5 of that of 112 px.
+    ratio = CROP_SIDE_PX / side_px
+    inverse[:, 2] += inverse[:, :2] @ np.full(2, 0.5 * ratio - 0.5)
+    inverse[:, :2] *= ratio
+    return inverse
+
+
+def crop_of(pixels: NDArray[np.uint8], source_from_crop: NDArray[np.float64], side_px: int = CROP_SIDE_PX) -> NDArray[np.uint8]:
+    """Return the (side_px, side_px, 3) uint8 RGB crop that `frame_from_crop` places in a frame.
+
+    Bilinear, black outside the frame. Where the face is reduced by two or more, its part of the frame is first reduced by the
+    whole factor with a box: bilinear alone would skip pixels, and a large picture would embed like a noisy one.
+    """
+    factor = min(int(math.hypot(source_from_crop[0, 0], source_from_crop[1, 0])), LARGEST_FACTOR)
     if factor < 2:
-        return warp_affine(frame.pixels, inverse, (CROP_SIDE_PX, CROP_SIDE_PX))
-    region, left, top = reduced_region(frame.pixels, inverse, factor)
+        return warp_affine(pixels, source_from_crop, (side_px, side_px))
+    region, left, top = _reduced_region(pixels, source_from_crop, side_px, factor)
     # Pixel u of the region has its centre at left + (u + 0.5) * factor - 0.5 of the frame.
-    in_region = inverse / factor
-    in_region[:, 2] = (inverse[:, 2] - (left, top) + 0.5) / factor - 0.5
-    return warp_affine(region, in_region, (CROP_SIDE_PX, CROP_SIDE_PX))
+    in_region = source_from_crop / factor
+    in_region[:, 2] = (source_from_crop[:, 2] - (left, top) + 0.5) / factor - 0.5
+    return warp_affine(region, in_region, (side_px, side_px))
 
 
-def reduced_region(
-    pixels: NDArray[np.uint8], source_from_crop: NDArray[np.float64], factor: int
+def _reduced_region(
+    pixels: NDArray[np.uint8], source_from_crop: NDArray[np.float64], side_px: int, factor: int
 ) -> tuple[NDArray[np.uint8], int, int]:
     """Return the part of a frame that the crop reads, reduced by `factor`, and its left and top in the frame."""
     height, width = pixels.shape[:2]
-    last = CROP_SIDE_PX - 1
+    last = side_px - 1
     corners = source_from_crop @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]], np.float64)
     low, high = corners.min(axis=1), corners.max(axis=1)
     margin = 2 * factor

@@ -49,4 +49,4 @@ def shipped(shared: Path) -> None:
 
 
 def _file(pack: str, build: str) -> Path:
-    return next((WEIGHTS / pack / build).glob("*.onnx"))
+    return next((WEIGHTS / pack / build).glob(f"{pack.replace('-', '_')}*.onnx"))

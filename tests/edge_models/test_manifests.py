@@ -130,6 +130,7 @@ def test_the_weights_that_ship_are_ours_and_whole() -> None:
         "drawn-detector/onnx/drawn_detector.onnx",
         "drawn-embedder/onnx/drawn_embedder.onnx",
         "facekeep-detector/onnx-fp32/facekeep_detector.onnx",
+        "facekeep-detector/onnx-fp32/facekeep_landmarks.onnx",
         "facekeep-embedder/litert-int8/facekeep_embedder_int8.tflite",
         "facekeep-embedder/onnx-fp32/facekeep_embedder.onnx",
         "facekeep-embedder/onnx-fp32/facekeep_embedder.patch.json",

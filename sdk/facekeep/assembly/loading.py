@@ -140,14 +140,25 @@ class Loader:
         contract = build.input or manifest.input
         options = {name: str(value) for name, value in manifest.options}
         options.pop("confidence", None)
+        files = dict(self.store.read_files(manifest.id, build.id))
+        stem = options.pop("landmark_model", None)
+        refining = _take_out(files, stem) if stem else {}
+        if stem and not refining:
+            raise ModelError(
+                "model.invalid_manifest", f"{manifest.id} names {stem} for its landmarks; no file of {build.id} is called so."
+            )
         detector = open_detector(
             manifest.family,
-            self._session(manifest, build),
+            self._session(manifest, build, files),
             contract,
             longest_side=self._inference.longest_side,
             confidence=_number(manifest, "confidence") if "confidence" in dict(manifest.options) else None,
             options=options,
         )
+        if refining:
+            from facekeep.detection.refining import RefiningDetector
+
+            detector = RefiningDetector(detector, self._session(manifest, build, refining))
         return detector, identity_of(manifest, build)
 
     def embedder(self, manifest: Manifest, build: Build, files: Mapping[str, bytes] | None = None) -> Embedder:
@@ -187,6 +198,11 @@ class Loader:
     def _session(self, manifest: Manifest, build: Build, files: Mapping[str, bytes] | None = None) -> Session:
         files = self.store.read_files(manifest.id, build.id) if files is None else files
         return open_session(build.runtime, files, threads=self._inference.threads, providers=self._inference.providers)
+
+
+def _take_out(files: dict[str, bytes], stem: str) -> dict[str, bytes]:
+    """Move the files of this name, whatever their suffix, out of those of a build."""
+    return {name: files.pop(name) for name in tuple(files) if name.rpartition(".")[0] == stem}
 
 
 def _number(manifest: Manifest, option: str) -> float:

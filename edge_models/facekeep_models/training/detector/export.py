@@ -5,76 +5,50 @@ Written node by node: the graph is what the network says and nothing else, the s
 
 from __future__ import annotations
 
-from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from onnx import TensorProto, helper
 
-from facekeep_models.training.detector.network import HEAD_PARTS, LARGEST_LOG, OUTPUTS, STRIDES, Detector, Separable, Unit
-
-OPSET: Final = 17
-# The oldest that every ONNX Runtime since 1.14 reads.
-IR_VERSION: Final = 8
+from facekeep_models.training.detector.graph import Graph
+from facekeep_models.training.detector.network import HEAD_PARTS, LARGEST_LOG, OUTPUTS, STRIDES, Detector, Unit
 
 
-class _Graph:
-    """Collects nodes and weights; every method returns the name of what it made."""
+def _write_outputs(graph: Graph, answers: list[str]) -> None:
+    """Write what `Detector.answers` and `Detector.forward` do with the (1, 16, cells) maps of the heads, finest stride first.
 
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self._number = count()
-
-    def node(self, kind: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any) -> str:
-        made = outputs or [f"{kind.lower()}_{next(self._number)}"]
-        self.nodes.append(helper.make_node(kind, inputs, made, **attributes))
-        return made[0]
-
-    def constant(self, array: NDArray[Any]) -> str:
-        name = f"w_{next(self._number)}"
-        self.weights.append(numpy_helper.from_array(array, name))
-        return name
-
-    def split(self, x: str, widths: str, parts: int) -> list[str]:
-        """Return the parts of the channels of a map."""
-        made = [f"part_{next(self._number)}" for _ in range(parts)]
-        self.node("Split", [x, widths], made, axis=1)
-        return made
-
-    def convolution(self, x: str, weight: NDArray[np.float32], bias: NDArray[np.float32], convolution: nn.Conv2d) -> str:
-        pad, stride = convolution.padding[0], convolution.stride[0]
-        inputs = [x, self.constant(weight), self.constant(bias)]
-        return self.node("Conv", inputs, pads=[pad] * 4, strides=[stride] * 2, group=convolution.groups)
-
-    def unit(self, x: str, unit: Unit, gain: float = 1.0) -> str:
-        weight, bias = folded(unit)
-        x = self.convolution(x, np.asarray(weight * gain, np.float32), bias, unit[0])
-        return self.node("Relu", [x]) if len(unit) > 2 else x
-
-    def separable(self, x: str, block: Separable) -> str:
-        made = self.unit(self.unit(x, block.depthwise), block.pointwise)
-        return self.node("Relu", [self.node("Add", [made, x])]) if block.residual else made
+    All strides together: on maps this small a node costs more than its arithmetic.
+    """
+    head_widths, ones = (graph.constant(np.array(each, np.int64)) for each in (HEAD_PARTS, (1, 1)))
+    wanted = {"pairs": (1, 5, 2, -1), "rows": (1, 10, -1), "column": (1, -1, 1)}
+    shapes = {name: graph.constant(np.array(each, np.int64)) for name, each in wanted.items()}
+    counts = graph.node("Concat", [graph.node("Shape", [each], start=2, end=3) for each in answers], axis=0)
+    scores, centre, size, points = graph.split(graph.node("Concat", answers, axis=2), head_widths, 4)
+    size = graph.node("Min", [size, graph.constant(np.array(LARGEST_LOG, np.float32))])
+    # (1, 5, 2, cells): centre and size count for each of the five without being copied.
+    points = graph.node("Mul", [graph.node("Reshape", [points, shapes["pairs"]]), graph.node("Exp", [size])])
+    points = graph.node("Reshape", [graph.node("Add", [points, centre]), shapes["rows"]])
+    quality, presence = graph.split(graph.node("Sigmoid", [scores]), ones, 2)
+    rows = {
+        "cls": graph.node("Reshape", [quality, shapes["column"]]),
+        "obj": graph.node("Reshape", [presence, shapes["column"]]),
+        "bbox": graph.node("Transpose", [graph.node("Concat", [centre, size], axis=1)], perm=[0, 2, 1]),
+        "kps": graph.node("Transpose", [points], perm=[0, 2, 1]),
+    }
+    for name, each in rows.items():
+        graph.node("Split", [each, counts], [f"{name}_{stride}" for stride in STRIDES], axis=1)
 
 
-def folded(unit: Unit) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return weight and bias of the one convolution that a unit is in use."""
-    convolution, norm = unit[0], unit[1]
-    weight, scale, shift, mean, variance = (
-        value.detach().double().cpu().numpy()
-        for value in (convolution.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    )
-    factor = scale / np.sqrt(variance + norm.eps)
-    return (weight * factor[:, None, None, None]).astype(np.float32), (shift - mean * factor).astype(np.float32)
+def detector_model(network: Detector, *, half: bool = True) -> onnx.ModelProto:
+    """Return the model: (1, 3, height, width) float32 RGB, 0 to 255, to the outputs `Detector.forward` describes.
 
-
-def detector_model(network: Detector) -> onnx.ModelProto:
-    """Return the model: (1, 3, height, width) float32 RGB, 0 to 255, to the outputs `Detector.forward` describes."""
-    graph = _Graph()
+    Args:
+        network: a trained one, in eval mode.
+        half: keep weights in 16 bits; what runs is computed in 32.
+    """
+    graph = Graph(half=half)
     x = graph.unit("input", network.stem[0], 1 / 255)
     x = graph.unit(x, network.stem[1])
     features = []
@@ -83,10 +57,8 @@ def detector_model(network: Detector) -> onnx.ModelProto:
             x = graph.unit(x, block) if isinstance(block, Unit) else graph.separable(x, block)
         features.append(x)
     twice = graph.constant(np.array([1, 1, 2, 2], np.float32))
-    head_widths, ones = (graph.constant(np.array(each, np.int64)) for each in (HEAD_PARTS, (1, 1)))
-    wanted = {"cells": (1, sum(HEAD_PARTS), -1), "pairs": (1, 5, 2, -1), "rows": (1, 10, -1), "column": (1, -1, 1)}
-    shapes = {name: graph.constant(np.array(each, np.int64)) for name, each in wanted.items()}
-    largest = graph.constant(np.array(LARGEST_LOG, np.float32))
+    cells = graph.constant(np.array((1, sum(HEAD_PARTS), -1), np.int64))
+    answers: dict[int, str] = {}
     above = ""
     for level in (2, 1, 0):
         here = graph.unit(features[level], network.laterals[level])
@@ -96,29 +68,16 @@ def detector_model(network: Detector) -> onnx.ModelProto:
             here = graph.node("Add", [here, larger])
         above = here
         head = network.heads[level]
-        weight, bias = (value.detach().cpu().numpy() for value in (head.weight, head.bias))
-        found = graph.convolution(graph.separable(here, network.towers[level]), weight, bias, head)
-        found = graph.node("Reshape", [found, shapes["cells"]])
-        scores, centre, size, points = graph.split(found, head_widths, 4)
-        size = graph.node("Min", [size, largest])
-        # (1, 5, 2, cells): centre and size count for each of the five without being copied.
-        points = graph.node("Mul", [graph.node("Reshape", [points, shapes["pairs"]]), graph.node("Exp", [size])])
-        points = graph.node("Reshape", [graph.node("Add", [points, centre]), shapes["rows"]])
-        stride = STRIDES[level]
-        for name, score in zip(("cls", "obj"), graph.split(graph.node("Sigmoid", [scores]), ones, 2), strict=True):
-            graph.node("Reshape", [score, shapes["column"]], [f"{name}_{stride}"])
-        graph.node("Transpose", [graph.node("Concat", [centre, size], axis=1)], [f"bbox_{stride}"], perm=[0, 2, 1])
-        graph.node("Transpose", [points], [f"kps_{stride}"], perm=[0, 2, 1])
+        found = graph.head(graph.separable(here, network.towers[level]), head)
+        answers[level] = graph.node("Reshape", [found, cells])
+    _write_outputs(graph, [answers[level] for level in range(len(STRIDES))])
     sizes = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, f"cells_{name.split('_')[1]}", sizes[name.split("_")[0]]])
         for name in OUTPUTS
     ]
     pixels = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, "height", "width"])
-    made = helper.make_graph(graph.nodes, "facekeep_detector", [pixels], outputs, graph.weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="facekeep")
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    return graph.model("facekeep_detector", pixels, outputs)
 
 
 def write_onnx(network: Detector, path: Path) -> None:

@@ -21,6 +21,7 @@ from facekeep_models.training.detector.pictures import Pictures
 from facekeep_models.training.detector.schedule import Schedule
 from facekeep_models.training.detector.targets import Targets, targets_of
 from facekeep_models.training.detector.validation import compare, held_out_cases, open_network
+from facekeep_models.training.resuming import move_average, save_whole
 
 Point = dict[str, float]
 
@@ -67,9 +68,7 @@ def train(
 
     def save() -> None:
         state = {"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        fresh = checkpoint.with_suffix(".new")
-        torch.save(state | {"step": step, "history": history, "schedule": schedule.plain()}, fresh)
-        fresh.replace(checkpoint)
+        save_whole(state | {"step": step, "history": history, "schedule": schedule.plain()}, checkpoint)
 
     first, begun = step, time.monotonic()
     saved_at, recent = begun, np.zeros(5)
@@ -92,7 +91,7 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimiser.step()
-        _move_average(average, network, min(schedule.averaging, (1 + step) / (10 + step)))
+        move_average(average, network, min(schedule.averaging, (1 + step) / (10 + step)))
         step += 1
         recent = 0.98 * recent + 0.02 * np.array([loss.item(), *parts.values()])
         if step % 100 == 0:
@@ -132,12 +131,3 @@ def _freeze_norms(network: Detector) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-
-
-@torch.no_grad()
-def _move_average(average: Detector, network: Detector, decay: float) -> None:
-    for kept, fresh in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(fresh, 1 - decay)
-        else:
-            kept.copy_(fresh)

@@ -2,13 +2,15 @@
 
     python -m facekeep_models.training.detector.publish --work DIR --confidence NUMBER
 
-`calibrate` proposes the confidence; docs/models/detector.md says why the one that ships is a step higher.
+Both files of it: the detector, and the second look at landmarks (`training.landmarks`). `calibrate` proposes the confidence;
+docs/models/detector.md says why the one that ships is another.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,8 @@ from facekeep_models.training.detector.validation import CONTRACT, LANDMARK_POWE
 PACK: Final = "facekeep-detector"
 BUILD: Final = "onnx-fp32"
 FILE: Final = "facekeep_detector.onnx"
+LANDMARK_FILE: Final = "facekeep_landmarks.onnx"
+_NOTE: Final = "Any size that 32 divides; weights are stored in 16 bits and computed in 32. Ships with the package."
 _DATA: Final = (
     "The development part of LFW (press pictures of public figures, collected from the web for research), scenes with crowds and "
     "scenes without people (pictures of research data sets and of the web, most without a stated licence), a few rendered faces "
@@ -29,14 +33,14 @@ _DATA: Final = (
 )
 
 
-def manifest_of(content: bytes, confidence: float) -> Manifest:
-    """Return the manifest of a trained file.
+def manifest_of(files: Mapping[str, bytes], confidence: float) -> Manifest:
+    """Return the manifest of trained files.
 
     Args:
-        content: the ONNX file.
+        files: the ONNX files of the detector and of the second look, by name.
         confidence: from which a detection counts.
     """
-    file = PackFile(FILE, len(content), hashlib.sha256(content).hexdigest())
+    packed = tuple(PackFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items())
     return Manifest(
         id=PACK,
         task="detection",
@@ -52,17 +56,25 @@ def manifest_of(content: bytes, confidence: float) -> Manifest:
         source=Source("facekeep (this distribution)", "edge_models/facekeep_models/training/detector", ""),
         input=CONTRACT,
         output=OutputContract(landmarks=True),
-        builds=(Build(BUILD, "onnx", "fp32", (file,), note="Any size that 32 divides. Ships with the package."),),
-        options=(("confidence", confidence), ("landmark_power", LANDMARK_POWER)),
+        builds=(Build(BUILD, "onnx", "fp32", packed, note=_NOTE),),
+        options=(
+            ("confidence", confidence),
+            ("landmark_model", LANDMARK_FILE.rpartition(".")[0]),
+            ("landmark_power", LANDMARK_POWER),
+        ),
     )
 
 
-def publish(content: bytes, confidence: float, *, manifests: Path = MANIFESTS, weights: Path = WEIGHTS) -> Manifest:
-    """Write file and manifest to where the catalogue reads them, and return the manifest."""
-    manifest = manifest_of(content, confidence)
+def publish(
+    content: bytes, landmarks: bytes, confidence: float, *, manifests: Path = MANIFESTS, weights: Path = WEIGHTS
+) -> Manifest:
+    """Write the files of detector and second look and the manifest to where the catalogue reads them, and return the manifest."""
+    files = {FILE: content, LANDMARK_FILE: landmarks}
+    manifest = manifest_of(files, confidence)
     folder = weights / PACK / BUILD
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_bytes(content)
+    for name, each in files.items():
+        (folder / name).write_bytes(each)
     (manifests / f"{PACK}.json").write_bytes(manifest_to_bytes(manifest))
     return manifest
 
@@ -73,8 +85,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder that the recipe wrote to")
     parser.add_argument("--confidence", type=float, required=True, help="from which a detection counts, 0 to 1")
     parser.add_argument("--into", default=".", help="as of the recipe")
+    parser.add_argument("--landmarks-into", default="landmarks", help="--into of the recipe of the second look")
     options = parser.parse_args(arguments)
-    publish((options.work / options.into / FILE).read_bytes(), options.confidence)
+    landmarks = (options.work / options.landmarks_into / LANDMARK_FILE).read_bytes()
+    publish((options.work / options.into / FILE).read_bytes(), landmarks, options.confidence)
 
 
 if __name__ == "__main__":

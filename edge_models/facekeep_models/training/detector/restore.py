@@ -41,6 +41,8 @@ def restored(content: bytes) -> Detector:
     try:
         graph = onnx.load_from_string(content).graph
         weights = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+        # Kept in half precision and widened: by a name of its own.
+        weights |= {node.output[0]: weights[node.input[0]].astype(np.float32) for node in graph.node if node.op_type == "Cast"}
         convolutions = [[weights[name] for name in node.input[1:]] for node in graph.node if node.op_type == "Conv"]
         with torch.no_grad():
             for place, ((weight, bias), part) in enumerate(zip(convolutions, _parts(network), strict=True)):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 
+from facekeep.biometric import Frame
+from facekeep.ports import Detector
 from facekeep.runtime import open_session
+from facekeep_models.people import draw_person, synthetic_person
 
 # (height, width) of what each is given: 320x240 is padded to the stride.
 OURS_PX: Final = (256, 320)
@@ -38,6 +42,26 @@ def speed_ratio(ours: bytes, theirs: Mapping[str, bytes], *, rounds: int = _ROUN
         "320x320, YuNet-s, ms": round(medians[1], 3),
         "times as fast": round(medians[1] / medians[0], 2),
     }
+
+
+def frame_ratio(detectors: Mapping[str, Detector], *, rounds: int = _ROUNDS) -> dict[str, str | float]:
+    """Return median milliseconds of a whole `detect`, decoder and all, on a frame of 320x240 with one drawn person.
+
+    Args:
+        detectors: by name, in turns.
+        rounds: runs of each.
+    """
+    drawn = draw_person(synthetic_person(0), 0, side_px=240)
+    pixels = np.zeros((240, 320, 3), np.uint8)
+    pixels[:, 40:280] = drawn.pixels
+    frame = Frame(pixels, datetime(2026, 1, 1, tzinfo=UTC))
+    times: dict[str, list[float]] = {name: [] for name in detectors}
+    for _ in range(rounds):
+        for name, detector in detectors.items():
+            start = time.perf_counter()
+            detector.detect(frame)
+            times[name].append(time.perf_counter() - start)
+    return {f"frame with one face, {name}, ms": round(statistics.median(each) * 1000, 3) for name, each in times.items()}
 
 
 def _run(files: Mapping[str, bytes], size: tuple[int, int]) -> Callable[[], object]:

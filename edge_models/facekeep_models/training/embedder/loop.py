@@ -19,6 +19,7 @@ from facekeep_models.training.embedder.crops import Crops
 from facekeep_models.training.embedder.loss import distillation_loss
 from facekeep_models.training.embedder.network import Student
 from facekeep_models.training.embedder.validation import Figures, validate
+from facekeep_models.training.resuming import move_average, save_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ def train(crops: Crops, schedule: Schedule, work: Path, *, say: Callable[[str], 
 
     def save() -> None:
         state = {"student": student.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        fresh = checkpoint.with_suffix(".new")
-        torch.save(state | {"step": step, "history": history, "schedule": asdict(schedule)}, fresh)
-        fresh.replace(checkpoint)
+        save_whole(state | {"step": step, "history": history, "schedule": asdict(schedule)}, checkpoint)
 
     saved_at, begun = time.monotonic(), time.monotonic()
     total = steps * schedule.epochs
@@ -105,7 +104,7 @@ def train(crops: Crops, schedule: Schedule, work: Path, *, say: Callable[[str], 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimiser.step()
-        _move_average(average, student, min(schedule.averaging, (1 + step) / (10 + step)))
+        move_average(average, student, min(schedule.averaging, (1 + step) / (10 + step)))
         step += 1
         if step % 50 == 0:
             pace = (time.monotonic() - begun) / (step - first)
@@ -149,15 +148,6 @@ def _rate(step: int, total: int, warm_up: int, highest: float) -> float:
         return highest * (step + 1) / warm_up
     done = (step - warm_up) / max(total - warm_up, 1)
     return highest * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-@torch.no_grad()
-def _move_average(average: Student, student: Student, decay: float) -> None:
-    for kept, fresh in zip(average.state_dict().values(), student.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(fresh, 1 - decay)
-        else:
-            kept.copy_(fresh)
 
 
 def _line(epoch: int, figures: Figures) -> str:

@@ -85,7 +85,7 @@ def detector(network: nn.Module, size_px: tuple[int, int]) -> Exportable:
         "facekeep_detector",
         trained,
         trained,
-        lambda _half: detector_model(trained),
+        lambda half: detector_model(trained, half=half),
         size_px,
         "input",
         OUTPUTS,
