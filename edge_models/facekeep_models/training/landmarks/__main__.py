@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     into.mkdir(mode=0o700, exist_ok=True)
     network, history = train(pictures, replace(usual, steps=options.steps, seed=options.seed), into, say=_say)
     write_onnx(network, into / LANDMARK_FILE)
-    draw_curves(history, into / "curves.png", title="facekeep-detector, second look", along="step")
+    shown = ["loss", *(name for name in history[-1] if name.endswith("_after"))]
+    draw_curves(history, into / "curves.png", title="facekeep-detector, second look", along="step", figures=shown)
     (into / "history.json").write_text(json.dumps(history, indent=2))
 
 
