@@ -119,6 +119,13 @@ def test_a_landmark_that_would_move_far_leaves_the_face_as_it_was() -> None:
         assert bool(np.abs(refined.landmarks_px - found).max() > 1) == moves
 
 
+def test_landmarks_beyond_any_frame_are_not_believed() -> None:
+    for value in (3e38, -3e38):
+        before = face(placed(3.0))
+        (after,) = RefiningDetector(Finds(before), network(says(np.full((5, 2), value)))).detect(blank_frame(320, 240))
+        assert after is before
+
+
 def test_faces_without_landmarks_or_with_all_on_one_spot_stay_as_they_are() -> None:
     session = network(says(HERE + 1))
     faces = (face(None, 0.9), face(np.full((5, 2), 50, np.float32), 0.8), face(placed(1.0), 0.7))

@@ -70,7 +70,7 @@ class RefiningDetector:
         for start in range(0, len(ways), _AT_ONCE):
             part = ways[start : start + _AT_ONCE]
             for (place, way), points in zip(part, self._look(frame, [way for _, way in part]), strict=True):
-                found[place] = _moved(found[place], (points @ way[:, :2].T + way[:, 2]).astype(np.float32))
+                found[place] = _moved(found[place], points @ way[:, :2].T + way[:, 2])
         return tuple(found)
 
     def _look(self, frame: Frame, ways: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
@@ -82,9 +82,9 @@ class RefiningDetector:
         return points
 
 
-def _moved(face: Detection, landmarks_px: NDArray[np.float32]) -> Detection:
+def _moved(face: Detection, landmarks_px: NDArray[np.float64]) -> Detection:
     before = face.landmarks_px
     assert before is not None  # noqa: S101 - only faces with landmarks are looked at
     moved = np.linalg.norm(landmarks_px - before, axis=1).max()
     within = moved <= LARGEST_MOVE * np.linalg.norm(before[1] - before[0])
-    return replace(face, landmarks_px=landmarks_px) if within else face
+    return replace(face, landmarks_px=landmarks_px.astype(np.float32)) if within else face
