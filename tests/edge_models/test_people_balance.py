@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: recipes a
 
 from facekeep.biometric import Detection, Frame  # noqa: E402
 from facekeep.errors import ModelError  # noqa: E402
+from facekeep.packs.manifest import PackFile  # noqa: E402
 from facekeep_models.evaluation.intervals import clopper_pearson  # noqa: E402
 from facekeep_models.evaluation.pictures import Picture  # noqa: E402
 from facekeep_models.people import draw_person, model_facts, screened_people, synthetic_person  # noqa: E402
@@ -156,7 +157,7 @@ def test_damaged_weights_are_refused(manifest: bytes, content: bytes) -> None:
 
 def test_only_the_pinned_files_are_read(tmp_path: Path) -> None:
     files = {MANIFEST_FILE: manifest_of(PACKED, PLAIN), WEIGHTS_FILE: CONTENT}
-    pinned = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    pinned = [PackFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in files.items()]
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     assert set(read_estimator(tmp_path, pinned).weights) == {"a", "b"}
@@ -334,7 +335,7 @@ def test_the_real_estimator_says_what_the_original_says() -> None:
     ramp = np.broadcast_to((np.arange(112) * 2).astype(np.uint8)[None, :, None], (112, 112, 3))
     guesses = estimator.guess(np.ascontiguousarray(ramp)[None])
     assert (float(guesses.ages[0]), float(guesses.male[0])) == pytest.approx((10.46232, 0.991412), abs=1e-3)
-    assert set(PINNED) == {MANIFEST_FILE, WEIGHTS_FILE}
+    assert {file.name for file in PINNED} == {MANIFEST_FILE, WEIGHTS_FILE}
 
 
 @pytest.mark.skipif(not REAL, reason="FACEKEEP_AGE_GENDER_MODEL does not name package/model of @vladmandic/face-api 1.7.15")

@@ -143,7 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FacekeepError as error:
         sys.exit(f"{error.code}: {error.args[0]}")
     if options.json:
-        figures = {"balance_version": BALANCE_VERSION, "estimator_sha256": dict(PINNED), "detector": options.detector}
+        figures = {
+            "balance_version": BALANCE_VERSION,
+            "estimator_sha256": {file.name: file.sha256 for file in PINNED},
+            "detector": options.detector,
+        }
         figures |= {"pictures_each": options.pictures, "sets": [asdict(each) for each in balances]}
         options.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     sys.stdout.write(table(balances) + "\n")

@@ -5,10 +5,9 @@ npm pack @vladmandic/face-api@1.7.15 && tar -xzf vladmandic-face-api-1.7.15.tgz 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,44 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facekeep.errors import ModelError
+from facekeep.packs.files import read_checked
+from facekeep.packs.manifest import PackFile
 from facekeep_models.training.people_estimator import Estimator
 
 MANIFEST_FILE: Final = "age_gender_model-weights_manifest.json"
 WEIGHTS_FILE: Final = "age_gender_model.bin"
-# SHA-256 of the files of @vladmandic/face-api 1.7.15.
-PINNED: Final[Mapping[str, str]] = {
-    MANIFEST_FILE: "74b60bf3ebf981bf4e661e9cca3a185614e10b25d797118b62e2a68d3ff2569f",
-    WEIGHTS_FILE: "49f92bbc0afef2342c4385e4a2b0acb6d7a727c6f0aa539499719a81acf9abaa",
-}
-# More than either file has.
-_LARGEST_BYTES: Final = 1024 * 1024
+# The files of @vladmandic/face-api 1.7.15.
+PINNED: Final = (
+    PackFile(MANIFEST_FILE, 8_392, "74b60bf3ebf981bf4e661e9cca3a185614e10b25d797118b62e2a68d3ff2569f"),
+    PackFile(WEIGHTS_FILE, 429_708, "49f92bbc0afef2342c4385e4a2b0acb6d7a727c6f0aa539499719a81acf9abaa"),
+)
 
 
-def read_estimator(directory: Path, pinned: Mapping[str, str] = PINNED) -> Estimator:
+def read_estimator(directory: Path, pinned: Sequence[PackFile] = PINNED) -> Estimator:
     """Read the estimator from its two files; nothing is parsed that is not the pinned file.
 
     Raises:
         ModelError: "model.not_installed", "model.io", "model.hash_mismatch", "model.invalid_model".
     """
-    found: dict[str, bytes] = {}
-    for name, expected in pinned.items():
-        try:
-            with (directory / name).open("rb") as stream:
-                found[name] = stream.read(_LARGEST_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ModelError(
-                "model.not_installed",
-                f"{name} is expected in {directory}. It is other people's work and does not ship with Facekeep: "
-                "npm pack @vladmandic/face-api@1.7.15, unpack it, and name its directory package/model.",
-            ) from None
-        except OSError as error:
-            raise ModelError("model.io", f"{directory / name} cannot be read: {error.strerror or type(error).__name__}.") from None
-        if hashlib.sha256(found[name]).hexdigest() != expected:
-            raise ModelError(
-                "model.hash_mismatch",
-                f"{name} is not the file of @vladmandic/face-api 1.7.15, cut short perhaps: SHA-256 {expected} was expected, "
-                f"another was found over {len(found[name])} bytes. Unpack the package again.",
-            )
+    try:
+        found = {file.name: read_checked(directory / file.name, file) for file in pinned}
+    except FileNotFoundError as error:
+        raise ModelError(
+            "model.not_installed",
+            f"{MANIFEST_FILE} and {WEIGHTS_FILE} are expected in {directory}. They are other people's work and do not ship with "
+            "Facekeep: npm pack @vladmandic/face-api@1.7.15, unpack it, and name its directory package/model.",
+        ) from error
     return Estimator(parse_weights(found[MANIFEST_FILE], found[WEIGHTS_FILE]))
 
 

@@ -20,8 +20,36 @@ def move_average(average: nn.Module, network: nn.Module, decay: float) -> None:
             kept.copy_(fresh)
 
 
-def save_whole(state: Mapping[str, Any], checkpoint: Path) -> None:
-    """Write a checkpoint under its name once it is complete: a run that dies meanwhile leaves the one before."""
-    fresh = checkpoint.with_suffix(".new")
-    torch.save(dict(state), fresh)
-    fresh.replace(checkpoint)
+class Checkpoint:
+    """Where a run stands: after which step, its curves so far, and the state of everything that learns.
+
+    Args:
+        path: of the file.
+        schedule: what the run was told; a checkpoint of another one is not gone on with.
+        parts: what has a state, by name.
+    """
+
+    def __init__(self, path: Path, schedule: Mapping[str, object], **parts: nn.Module | torch.optim.Optimizer) -> None:
+        self._path, self._schedule, self._parts = path, dict(schedule), parts
+
+    def resume(self, device: torch.device | str = "cpu") -> tuple[int, list[dict[str, float]]]:
+        """Put every part back and return the step and the history; 0 and none where there is no checkpoint.
+
+        Raises:
+            ValueError: if the checkpoint belongs to another schedule.
+        """
+        if not self._path.exists():
+            return 0, []
+        saved: dict[str, Any] = torch.load(self._path, map_location=device, weights_only=True)
+        if saved["schedule"] != self._schedule:
+            raise ValueError(f"{self._path} belongs to another schedule: {saved['schedule']}")
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
+        return saved["step"], saved["history"]
+
+    def save(self, step: int, history: list[dict[str, float]]) -> None:
+        """Write it under its name once it is complete: a run that dies meanwhile leaves the one before."""
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        fresh = self._path.with_suffix(".new")
+        torch.save(state | {"step": step, "history": history, "schedule": self._schedule}, fresh)
+        fresh.replace(self._path)

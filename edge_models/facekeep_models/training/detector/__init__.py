@@ -3,6 +3,7 @@
     python -m facekeep_models.training.detector --data DIR --work DIR --packs DIR      labels, trains, exports, draws the curves
     python -m facekeep_models.training.detector.calibrate --work DIR                   the confidence from which a find counts
     python -m facekeep_models.training.detector.mix --from A --and B ...               the mean of two stages
+    python -m facekeep_models.training.landmarks --data DIR --work DIR --packs DIR     the second look at landmarks
     python -m facekeep_models.training.detector.publish --work DIR --confidence C      into the package, with its manifest
     python -m facekeep_models.training.detector.evaluate --data DIR --packs DIR        every figure of its card
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,11 +92,15 @@ def evaluate(
     labelled = list(teacher_cases(photographs, packs))
     figures |= _named("photos, YuNet's faces of 40 px and more", compare(labelled, ours.detect, least_px=LEAST_FACE_PX))
     # YuNet asked once strays from itself: what it says at several sizes, agreed, is the better measure of landmarks.
-    agreed = [(pixels, Teacher(packs).label(pixels, empty=False)) for pixels in photographs]
+    teacher = Teacher(packs)
+    agreed = list(_agreed(photographs, teacher))
     for name, detector in (("ours", ours), ("ours, first look", first_look), ("YuNet asked once", theirs)):
         figures |= _named(f"photos, YuNet's agreed answer, {name}", compare(agreed, detector.detect, least_px=LEAST_FACE_PX))
     if mesh is not None:
-        ruler = fitted_ruler(MediaPipeMesher(open_session("litert", {mesh.name: mesh.read_bytes()})), _development(data, packs))
+        mesher = MediaPipeMesher(open_session("litert", {mesh.name: mesh.read_bytes()}))
+        # Every twentieth picture of LFW: where the ruler learns what YuNet calls a landmark.
+        files = sorted((data / "lfw-devtrain" / "images").rglob("*.jpg"))[::20]
+        ruler = fitted_ruler(mesher, _agreed((read_picture(path) for path in files), teacher))
         measured = [ruler.measured(case) for case in agreed]
         for name, detector in (("ours", ours), ("ours, first look", first_look), ("YuNet asked once", theirs)):
             figures |= _named(f"photos, MediaPipe's mesh, {name}", compare(measured, detector.detect, least_px=LEAST_FACE_PX))
@@ -126,11 +130,9 @@ def teacher_cases(pictures: list[NDArray[np.uint8]], packs: Path) -> Iterator[Ca
         yield pixels, np.array(rows, np.float32).reshape(-1, 15)
 
 
-def _development(data: Path, packs: Path) -> Iterator[Case]:
-    """Yield every twentieth picture of LFW with what the teacher agrees on: where the ruler learns what YuNet calls a landmark."""
-    teacher = Teacher(packs)
-    for path in sorted((data / "lfw-devtrain" / "images").rglob("*.jpg"))[::20]:
-        pixels = read_picture(path)
+def _agreed(pictures: Iterable[NDArray[np.uint8]], teacher: Teacher) -> Iterator[Case]:
+    """Yield pictures with what the teacher agrees on, asked at all sizes and mirrored."""
+    for pixels in pictures:
         yield pixels, teacher.label(pixels, empty=False)
 
 

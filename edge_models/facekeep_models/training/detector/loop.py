@@ -21,7 +21,7 @@ from facekeep_models.training.detector.pictures import Pictures
 from facekeep_models.training.detector.schedule import Schedule
 from facekeep_models.training.detector.targets import Targets, targets_of
 from facekeep_models.training.detector.validation import compare, held_out_cases, open_network
-from facekeep_models.training.resuming import move_average, save_whole
+from facekeep_models.training.resuming import Checkpoint, move_average
 
 Point = dict[str, float]
 
@@ -55,21 +55,10 @@ def train(
     average = copy.deepcopy(network).requires_grad_(requires_grad=False)
     optimiser = Muon(network.parameters(), matrix_rate=schedule.matrix_rate, other_rate=schedule.other_rate, decay=schedule.decay)
     pool, cases = pool_of(pictures, held_out=False), held_out_cases(pictures, schedule.check_pictures)
-    checkpoint, step, history = work / "checkpoint.pt", 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["schedule"] != schedule.plain():
-            raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
-        network.load_state_dict(saved["network"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, history = saved["step"], saved["history"]
+    checkpoint = Checkpoint(work / "checkpoint.pt", schedule.plain(), network=network, average=average, optimiser=optimiser)
+    step, history = checkpoint.resume()
+    if step:
         say(f"going on at step {step} of {schedule.steps}")
-
-    def save() -> None:
-        state = {"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        save_whole(state | {"step": step, "history": history, "schedule": schedule.plain()}, checkpoint)
-
     first, begun = step, time.monotonic()
     saved_at, recent = begun, np.zeros(5)
     network.train()
@@ -108,7 +97,7 @@ def train(
                 f"{figures.pictures} pictures, landmarks {100 * figures.landmark_error:.2f} % of the eyes' distance"
             )
         if step == schedule.steps or time.monotonic() - saved_at > schedule.save_seconds:
-            save()
+            checkpoint.save(step, history)
             saved_at = time.monotonic()
     return average.eval(), history
 

@@ -19,7 +19,7 @@ from facekeep_models.training.embedder.crops import Crops
 from facekeep_models.training.embedder.loss import distillation_loss
 from facekeep_models.training.embedder.network import Student
 from facekeep_models.training.embedder.validation import Figures, validate
-from facekeep_models.training.resuming import move_average, save_whole
+from facekeep_models.training.resuming import Checkpoint, move_average
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +69,10 @@ def train(crops: Crops, schedule: Schedule, work: Path, *, say: Callable[[str], 
     network = torch.compile(student) if fused else student
     order = Order(crops, schedule.batch, schedule.seed)
     steps = order.steps
-    checkpoint, step, history = work / "checkpoint.pt", 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        if saved["schedule"] != asdict(schedule):
-            raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
-        student.load_state_dict(saved["student"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, history = saved["step"], saved["history"]
+    checkpoint = Checkpoint(work / "checkpoint.pt", asdict(schedule), student=student, average=average, optimiser=optimiser)
+    step, history = checkpoint.resume(device)
+    if step:
         say(f"going on at step {step} of {steps * schedule.epochs}")
-
-    def save() -> None:
-        state = {"student": student.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-        save_whole(state | {"step": step, "history": history, "schedule": asdict(schedule)}, checkpoint)
-
     saved_at, begun = time.monotonic(), time.monotonic()
     total = steps * schedule.epochs
     first = step
@@ -115,7 +104,7 @@ def train(crops: Crops, schedule: Schedule, work: Path, *, say: Callable[[str], 
             history.append({"epoch": epoch + 1, "loss": float(loss.item())} | asdict(figures))
             say(_line(epoch + 1, figures))
         if place + 1 == steps or time.monotonic() - saved_at > schedule.save_seconds:
-            save()
+            checkpoint.save(step, history)
             saved_at = time.monotonic()
     if history and draw_curves(history, work / "curves.png", title=f"facekeep-embedder, {schedule.epochs} epochs"):
         say(f"curves: {work / 'curves.png'}")

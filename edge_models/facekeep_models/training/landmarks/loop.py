@@ -17,7 +17,7 @@ from facekeep_models.training.detector.optimiser import Muon
 from facekeep_models.training.detector.pictures import SOURCES, Pictures
 from facekeep_models.training.landmarks.crops import Faces, draw_crops, faces_of, seen
 from facekeep_models.training.landmarks.network import EYES_PX, TEMPLATE, LandmarkNetwork, in_crop
-from facekeep_models.training.resuming import move_average, save_whole
+from facekeep_models.training.resuming import Checkpoint, move_average
 
 Point = dict[str, float]
 
@@ -79,15 +79,9 @@ def train(pictures: Pictures, schedule: Schedule, work: Path, *, say: Callable[[
     faces, others = (faces_of(pictures, held_out=each) for each in (False, True))
     if not any(faces.by_source):
         raise ValueError("no picture that is trained on has a face")
-    checkpoint, step, history = work / "checkpoint.pt", 0, []
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["schedule"] != asdict(schedule):
-            raise ValueError(f"{checkpoint} belongs to another schedule: {saved['schedule']}")
-        network.load_state_dict(saved["network"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, history = saved["step"], saved["history"]
+    checkpoint = Checkpoint(work / "checkpoint.pt", asdict(schedule), network=network, average=average, optimiser=optimiser)
+    step, history = checkpoint.resume()
+    if step:
         say(f"going on at step {step} of {schedule.steps}")
     first, begun = step, time.monotonic()
     saved_at = begun
@@ -107,8 +101,7 @@ def train(pictures: Pictures, schedule: Schedule, work: Path, *, say: Callable[[
             left = (time.monotonic() - begun) / (step - first) * (schedule.steps - step) / 60
             say(f"step {step}/{schedule.steps} {_line(history[-1])}; {left:.0f} min left")
         if step == schedule.steps or time.monotonic() - saved_at > schedule.save_seconds:
-            state = {"network": network.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict()}
-            save_whole(state | {"step": step, "history": history, "schedule": asdict(schedule)}, checkpoint)
+            checkpoint.save(step, history)
             saved_at = time.monotonic()
     return average, history
 
